@@ -1,0 +1,189 @@
+package dag
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs/go-cid"
+	car "github.com/ipld/go-car/v2"
+	"github.com/ipld/go-ipld-prime/datamodel"
+	"github.com/ipld/go-ipld-prime/fluent/qp"
+	"github.com/ipld/go-ipld-prime/node/basicnode"
+)
+
+var (
+	// ErrTruncated: a CAR ends in the middle of a section.
+	ErrTruncated = errors.New("CAR is truncated")
+	// ErrMalformed: bytes that are not a CAR.
+	ErrMalformed = errors.New("not a CAR")
+	// ErrForeignBlock: a CAR holds an IPFS block that nothing before it links to.
+	ErrForeignBlock = errors.New("IPFS block does not belong to the DAG")
+)
+
+// WriteCAR writes the DAGs at roots to w as a CARv1 with these roots: every node
+// once, parents before children, depth first, links in the order of their node.
+// The bytes are therefore a function of the roots.
+func WriteCAR(ctx context.Context, w io.Writer, src Source, roots ...cid.Cid) error {
+	out := bufio.NewWriterSize(w, 1<<18)
+	if err := writeHeader(out, roots); err != nil {
+		return err
+	}
+	err := walkDAG(ctx, roots, func(c cid.Cid) ([]cid.Cid, error) {
+		data, err := src.Get(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeSection(out, c.Bytes(), data); err != nil {
+			return nil, err
+		}
+		return Links(Block{c, data})
+	})
+	if err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+func writeHeader(w io.Writer, roots []cid.Cid) error {
+	n, err := qp.BuildMap(basicnode.Prototype.Any, -1, func(ma datamodel.MapAssembler) {
+		qp.MapEntry(ma, "version", qp.Int(1))
+		qp.MapEntry(ma, "roots", qp.List(-1, func(la datamodel.ListAssembler) {
+			for _, r := range roots {
+				qp.ListEntry(la, link(r))
+			}
+		}))
+	})
+	if err != nil {
+		return err
+	}
+	header, err := EncodeCBOR(n)
+	if err != nil {
+		return err
+	}
+	return writeSection(w, header)
+}
+
+// writeSection writes the parts as one section: their length, then their bytes.
+func writeSection(w io.Writer, parts ...[]byte) error {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(size))); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxCARHeader bounds what is allocated before anything of a CAR is known.
+const maxCARHeader = 4 << 10
+
+// CARReader reads a CAR, of version 1 or 2, section by section and trusts none
+// of it. It is not safe for concurrent use.
+type CARReader struct {
+	r *car.BlockReader
+	// Roots are those that the CAR's header names. They are claims.
+	Roots []cid.Cid
+}
+
+// ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated.
+func ReadCAR(r io.Reader) (*CARReader, error) {
+	br, err := car.NewBlockReader(bufio.NewReaderSize(r, 1<<18),
+		car.MaxAllowedHeaderSize(maxCARHeader),
+		// A section holds a CID besides the IPFS block.
+		car.MaxAllowedSectionSize(MaxBlockSize+128),
+		// Blocks are checked below, where the codec is checked too.
+		car.WithTrustedCAR(true))
+	if err != nil {
+		return nil, carError(err)
+	}
+	return &CARReader{r: br, Roots: br.Roots}, nil
+}
+
+// Next returns the next IPFS block, checked against its CID, or io.EOF. The
+// error wraps ErrTruncated, ErrMalformed, ErrHash or ErrUnsupported.
+func (r *CARReader) Next() (Block, error) {
+	b, err := r.r.Next()
+	if err == io.EOF {
+		return Block{}, io.EOF
+	}
+	if err != nil {
+		return Block{}, carError(err)
+	}
+	out := Block{b.Cid(), b.RawData()}
+	return out, out.Check()
+}
+
+func carError(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+	return fmt.Errorf("%w: %w", ErrMalformed, err)
+}
+
+// Received counts what came out of a CAR.
+type Received struct {
+	Blocks uint64
+	Bytes  uint64
+}
+
+// CopyDAG copies to sink the IPFS blocks of the DAGs at roots from a CAR that
+// holds parents before children, as exports of a DAG do. A block that nothing
+// before it links to ends the copy with ErrForeignBlock, so that no CAR can make
+// the receiver keep what it did not ask for. The blocks before an error have
+// been put. Whether the DAG is complete is for Missing to say.
+//
+// progress, if not nil, is called after each block with the counts so far.
+func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, progress func(Received)) (Received, error) {
+	var got Received
+	want := make(map[cid.Cid]bool, len(roots)) // false once received
+	for _, c := range roots {
+		want[c] = true
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return got, err
+		}
+		b, err := r.Next()
+		if err == io.EOF {
+			return got, nil
+		}
+		if err != nil {
+			return got, fmt.Errorf("after %d IPFS blocks: %w", got.Blocks, err)
+		}
+		fresh, known := want[b.CID]
+		if !known {
+			return got, fmt.Errorf("after %d IPFS blocks: %w: %s", got.Blocks, ErrForeignBlock, b.CID)
+		}
+		if !fresh {
+			continue // some exporters repeat blocks
+		}
+		want[b.CID] = false
+		links, err := Links(b)
+		if err != nil {
+			return got, err
+		}
+		for _, c := range links {
+			if _, ok := want[c]; !ok {
+				want[c] = true
+			}
+		}
+		if err := sink.Put(ctx, b); err != nil {
+			return got, err
+		}
+		got.Blocks++
+		got.Bytes += uint64(len(b.Data))
+		if progress != nil {
+			progress(got)
+		}
+	}
+}

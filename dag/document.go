@@ -1,0 +1,197 @@
+package dag
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The parts of the CID profile that concern documents; both as in IPIP-499
+// unixfs-v1-2025.
+const (
+	// ChunkSize is the length in bytes of the largest document that is one
+	// raw IPFS block, and of the chunks of larger ones.
+	ChunkSize = 1 << 20
+	// FileLinks is the number of links of a full node of a large document.
+	FileLinks = 1024
+)
+
+// WriteDocument writes the bytes of r to sink and returns the link to them and
+// their number. Up to ChunkSize bytes become one raw IPFS block; more become a
+// balanced UnixFS file. It holds one chunk and about 40 bytes per chunk written.
+func WriteDocument(ctx context.Context, sink Sink, r io.Reader) (Link, uint64, error) {
+	var leaves []subtree
+	var total uint64
+	for {
+		chunk, err := readChunk(r)
+		if err != nil {
+			return Link{}, 0, err
+		}
+		if len(chunk) == 0 && len(leaves) > 0 {
+			break
+		}
+		b := RawBlock(chunk)
+		if err := sink.Put(ctx, b); err != nil {
+			return Link{}, 0, err
+		}
+		total += uint64(len(chunk))
+		leaves = append(leaves, subtree{b.link(), uint64(len(chunk))})
+		if len(chunk) < ChunkSize {
+			break
+		}
+	}
+	l, err := writeLevels(ctx, sink, leaves)
+	return l, total, err
+}
+
+// readChunk reads ChunkSize bytes, or as many as are left.
+func readChunk(r io.Reader) ([]byte, error) {
+	// Most documents are small: grow towards a chunk instead of allocating one.
+	data, err := io.ReadAll(io.LimitReader(r, ChunkSize))
+	if err != nil {
+		return nil, fmt.Errorf("read document: %w", err)
+	}
+	return data, nil
+}
+
+// subtree is a part of a large document: its DAG and the number of its bytes.
+type subtree struct {
+	link  Link
+	bytes uint64
+}
+
+// writeLevels joins subtrees of equal height, the last one perhaps smaller,
+// level by level until one is left.
+func writeLevels(ctx context.Context, sink Sink, level []subtree) (Link, error) {
+	for len(level) > 1 {
+		var next []subtree
+		for len(level) > 0 {
+			n := min(FileLinks, len(level))
+			node, bytes := fileNode(level[:n])
+			b, l := node.block()
+			if err := sink.Put(ctx, b); err != nil {
+				return Link{}, err
+			}
+			next = append(next, subtree{l, bytes})
+			level = level[n:]
+		}
+		level = next
+	}
+	return level[0].link, nil
+}
+
+func fileNode(children []subtree) (node, uint64) {
+	n := node{typ: typeFile}
+	for _, c := range children {
+		n.links = append(n.links, pbLink{Link: c.link})
+		n.blocksizes = append(n.blocksizes, c.bytes)
+		n.filesize += c.bytes
+	}
+	return n, n.filesize
+}
+
+// CopyDocument writes the bytes of the document at link to w and returns their
+// number. It accepts only the DAG that WriteDocument makes of those bytes; the
+// error then wraps ErrNotCanonical. Since what was found wrong late is written
+// by then, w must be a place that can be thrown away.
+func CopyDocument(ctx context.Context, src Source, link Link, w io.Writer) (uint64, error) {
+	bytes, err := documentBytes(ctx, src, link)
+	if err != nil {
+		return 0, err
+	}
+	return bytes, copySubtree(ctx, src, link, bytes, heightOf(bytes), w)
+}
+
+// documentBytes returns the length of the document at link as its top node says.
+func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
+	if link.CID.Prefix().Codec == codecRaw {
+		return link.Size, nil
+	}
+	n, err := getNode(ctx, src, link.CID)
+	if err != nil {
+		return 0, err
+	}
+	if n.typ != typeFile || n.filesize <= ChunkSize {
+		return 0, fmt.Errorf("%w: %s is not a document of more than one chunk", ErrNotCanonical, link.CID)
+	}
+	return n.filesize, nil
+}
+
+// heightOf is the number of levels of nodes above the chunks of a document.
+func heightOf(bytes uint64) int {
+	height := 0
+	for span := uint64(ChunkSize); span < bytes; span *= FileLinks {
+		if height++; height > 5 { // span would pass 2^64; no document is so large
+			break
+		}
+	}
+	return height
+}
+
+// copySubtree copies the part of a document of the given length and height.
+// Both determine the shape of the part, so every node is compared with the only
+// one that can stand in its place.
+func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, height int, w io.Writer) error {
+	if height == 0 {
+		return copyChunk(ctx, src, link, bytes, w)
+	}
+	n, err := getNode(ctx, src, link.CID)
+	if err != nil {
+		return err
+	}
+	span := uint64(ChunkSize)
+	for range height - 1 {
+		span *= FileLinks
+	}
+	bad := func(why string) error {
+		return fmt.Errorf("%w: %s of a document of more than one chunk: %s", ErrNotCanonical, link.CID, why)
+	}
+	if n.typ != typeFile || n.filesize != bytes || len(n.links) != len(n.blocksizes) {
+		return bad("wrong type, length or number of links")
+	}
+	if uint64(len(n.links)) != (bytes+span-1)/span || len(n.links) > FileLinks {
+		return bad("wrong number of links")
+	}
+	size := uint64(0)
+	left := bytes
+	for i, l := range n.links {
+		part := min(span, left)
+		if n.blocksizes[i] != part || l.Name != "" {
+			return bad("wrong length or name of a part")
+		}
+		// The last part may be so short that it needs fewer levels; the
+		// balanced layout keeps all chunks at one depth all the same.
+		if err := copySubtree(ctx, src, l.Link, part, height-1, w); err != nil {
+			return err
+		}
+		size += l.Size
+		left -= part
+	}
+	if data, err := src.Get(ctx, link.CID); err != nil {
+		return err
+	} else if size += uint64(len(data)); size != link.Size {
+		return bad(fmt.Sprintf("the link says %d bytes, the nodes have %d", link.Size, size))
+	}
+	return nil
+}
+
+func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Writer) error {
+	if link.CID.Prefix().Codec != codecRaw {
+		return fmt.Errorf("%w: %s is not a raw chunk", ErrNotCanonical, link.CID)
+	}
+	data, err := src.Get(ctx, link.CID)
+	if err != nil {
+		return err
+	}
+	if uint64(len(data)) != bytes || link.Size != bytes || bytes > ChunkSize {
+		return fmt.Errorf("%w: chunk %s has %d bytes where %d belong", ErrNotCanonical, link.CID, len(data), bytes)
+	}
+	if _, err := w.Write(data); err != nil {
+		return errors.Join(errWrite, err)
+	}
+	return nil
+}
+
+// errWrite marks an error of the writer, not of the DAG.
+var errWrite = errors.New("write document")
