@@ -1,0 +1,165 @@
+package anchor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"filippo.io/torchwood"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/go-cid"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// checkpointPath is where a tlog-tiles prefix has its signed head.
+const checkpointPath = "checkpoint"
+
+// writeDirectory puts the checkpoint and the directory of all tiles and returns
+// the log root CID. The tiles themselves have been put before.
+func (t *tree) writeDirectory(ctx context.Context, sink dag.Sink, checkpoint []byte) (cid.Cid, error) {
+	b := dag.RawBlock(checkpoint)
+	if err := sink.Put(ctx, b); err != nil {
+		return cid.Undef, fmt.Errorf("put of checkpoint: %w", err)
+	}
+	d := dag.NewTree()
+	if err := d.Set(checkpointPath, dag.Link{CID: b.CID, Size: uint64(len(checkpoint))}); err != nil {
+		return cid.Undef, err
+	}
+	for level, links := range t.full {
+		for n, l := range links {
+			tile := tlog.Tile{H: torchwood.TileHeight, L: level, N: int64(n), W: torchwood.TileWidth}
+			if err := d.Set(torchwood.TilePath(tile), l); err != nil {
+				return cid.Undef, err
+			}
+		}
+	}
+	for path, l := range t.partial {
+		if err := d.Set(path, l); err != nil {
+			return cid.Undef, err
+		}
+	}
+	root, err := d.Write(ctx, sink)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("put of log directory: %w", err)
+	}
+	return root.CID, nil
+}
+
+// loadTree reads back what writeDirectory wrote: exactly the tiles that the head
+// and its recent sizes call for. It authenticates the right edge and the last
+// bundle against the signed root, so that whatever is appended extends it. The
+// error wraps ErrCorrupt or ErrUnavailable.
+func loadTree(ctx context.Context, src dag.Source, s stored) (*tree, error) {
+	t := newTree()
+	t.Tree, t.recent = s.tree(), s.recent
+	links := map[string]dag.Link{}
+	for doc, err := range dag.Documents(ctx, src, s.Root) {
+		if err != nil {
+			return nil, fmt.Errorf("log directory: %w", sourceError(err))
+		}
+		links[doc.Path] = doc.Link
+	}
+	fail := func(path string) (*tree, error) {
+		return nil, fmt.Errorf("%w: log directory %s: %s is missing or wrong", ErrCorrupt, s.Root, path)
+	}
+	if l := links[checkpointPath]; l.CID != dag.RawBlock(s.Checkpoint).CID {
+		return fail(checkpointPath)
+	}
+	count := 1
+	take := func(tile tlog.Tile) (dag.Link, bool) {
+		l, ok := links[torchwood.TilePath(tile)]
+		count++
+		return l, ok && l.CID.Type() == cid.Raw && (tile.L == entryLevel || l.Size == uint64(tile.W*tlog.HashSize))
+	}
+	for level := entryLevel; level <= 0 || fullTiles(t.N, level) > 0; level++ {
+		for n := range fullTiles(t.N, level) {
+			tile := tlog.Tile{H: torchwood.TileHeight, L: level, N: n, W: torchwood.TileWidth}
+			l, ok := take(tile)
+			if !ok {
+				return fail(torchwood.TilePath(tile))
+			}
+			t.full[level] = append(t.full[level], l)
+		}
+	}
+	for _, r := range t.recent {
+		for _, tile := range partialTiles(r.Size) {
+			path := torchwood.TilePath(tile)
+			if _, ok := t.partial[path]; ok {
+				continue
+			}
+			l, ok := take(tile)
+			if !ok {
+				return fail(path)
+			}
+			t.partial[path] = l
+		}
+	}
+	if count != len(links) {
+		return nil, fmt.Errorf("%w: log directory %s has %d files, not %d", ErrCorrupt, s.Root, len(links), count)
+	}
+	return t, t.authenticate(ctx, linkFetcher{src, links})
+}
+
+// authenticate fills in the right edge and the unfinished bundle from f, checked
+// against the root hash.
+func (t *tree) authenticate(ctx context.Context, f Fetcher) error {
+	if t.N == 0 {
+		return nil
+	}
+	tiles := &tileReader{f: f}
+	tiles.saved = func(tile tlog.Tile, data []byte) {
+		if tile.L >= 0 && tile.W < torchwood.TileWidth {
+			t.edge[tile.L] = edgeTile{tile, data}
+		}
+	}
+	if _, err := torchwood.TileHashReaderWithContext(ctx, t.Tree, tiles).ReadHashes(torchwood.RightEdge(t.N)); err != nil {
+		return fmt.Errorf("right edge of the log: %w", verification(err))
+	}
+	start := (t.N - 1) / torchwood.TileWidth * torchwood.TileWidth
+	var bundle []byte
+	for e, err := range newView(f, Head{Size: t.N, RootHash: t.Hash}).Entries(ctx, start) {
+		if err == nil {
+			bundle, err = torchwood.AppendTileEntry(bundle, e.Record)
+		}
+		if err != nil {
+			return fmt.Errorf("last bundle of the log: %w", err)
+		}
+	}
+	if t.N%torchwood.TileWidth != 0 {
+		t.bundle = bundle
+	}
+	return nil
+}
+
+// linkFetcher reads tiles of a directory whose links are known.
+type linkFetcher struct {
+	src   dag.Source
+	links map[string]dag.Link
+}
+
+func (f linkFetcher) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
+	l, ok := f.links[path]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", path, dag.ErrNotFound)
+	}
+	b, err := f.src.Get(ctx, l.CID)
+	if err != nil {
+		return nil, sourceError(err)
+	}
+	return b, nil
+}
+
+// sourceError tells wrong blocks from absent ones.
+func sourceError(err error) error {
+	for _, wrong := range []error{dag.ErrHash, dag.ErrNotCanonical, dag.ErrUnsupported} {
+		if errors.Is(err, wrong) {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	for _, known := range []error{ErrCorrupt, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

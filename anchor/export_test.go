@@ -1,0 +1,46 @@
+package anchor
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	RecentCount = recentCount
+	RecentMax   = recentMax
+	RecentAge   = recentAge
+)
+
+// AppendAll adds many records under one head.
+func (l *Log) AppendAll(ctx context.Context, records [][]byte) (int64, Head, error) {
+	return l.appendAll(ctx, records)
+}
+
+// RecentSizes returns the sizes in the stored head.
+func (l *Log) RecentSizes() (sizes []int64) {
+	for _, r := range l.stored.recent {
+		sizes = append(sizes, r.Size)
+	}
+	return sizes
+}
+
+// RecodeRecord decodes a stored head and encodes it again.
+func RecodeRecord(b []byte) ([]byte, error) {
+	r, root, err := decodeRecord(b)
+	if err != nil {
+		return nil, err
+	}
+	return encodeRecord(Head{Root: root, Checkpoint: []byte(r.Checkpoint)}, r.Recent)
+}
+
+// PublishTimes runs the rule for recent sizes over a list of times.
+func PublishTimes(times []time.Time) (sizes, seconds []int64) {
+	var list []recent
+	for i, t := range times {
+		list = publish(list, int64(i), t)
+	}
+	for _, r := range list {
+		sizes, seconds = append(sizes, r.Size), append(seconds, r.Time)
+	}
+	return sizes, seconds
+}

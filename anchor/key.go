@@ -1,0 +1,75 @@
+package anchor
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Signer signs the heads of one log. One key signs one log only: its name is the
+// log's origin.
+type Signer interface {
+	note.Signer
+	// Verifier returns the verifier of the same key, by which a log knows its
+	// own heads.
+	Verifier() note.Verifier
+}
+
+type keySigner struct {
+	note.Signer
+	verifier note.Verifier
+}
+
+func (s keySigner) Verifier() note.Verifier { return s.verifier }
+
+// GenerateKey makes an Ed25519 key pair for the log of the given origin, in the
+// encodings of c2sp.org/signed-note: skey is secret, vkey public.
+func GenerateKey(origin string) (skey, vkey string, err error) {
+	if err := CheckOrigin(origin); err != nil {
+		return "", "", err
+	}
+	return note.GenerateKey(rand.Reader, origin)
+}
+
+// NewSigner returns the signer of a secret key as [GenerateKey] makes it. Errors
+// do not repeat the key.
+func NewSigner(skey string) (Signer, error) {
+	s, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, errors.New("malformed log key")
+	}
+	v, err := torchwood.NewVerifierFromSigner(skey)
+	if err != nil {
+		return nil, errors.New("malformed log key")
+	}
+	if err := CheckOrigin(s.Name()); err != nil {
+		return nil, err
+	}
+	return keySigner{s, v}, nil
+}
+
+// CheckOrigin reports whether origin can be the name of a log and of its key:
+// UTF-8 of 1 to [MaxOriginSize] bytes without white space, control characters
+// and "+" (c2sp.org/signed-note, "Format"), and without "#", which would begin a
+// comment in a policy. The error wraps ErrOrigin.
+func CheckOrigin(origin string) error {
+	switch {
+	case origin == "":
+		return fmt.Errorf("%w: empty", ErrOrigin)
+	case len(origin) > MaxOriginSize:
+		return fmt.Errorf("%w: %d bytes, more than %d", ErrOrigin, len(origin), MaxOriginSize)
+	case !utf8.ValidString(origin):
+		return fmt.Errorf("%w: %q is not UTF-8", ErrOrigin, origin)
+	case strings.ContainsAny(origin, "+#"):
+		return fmt.Errorf("%w: %q holds + or #", ErrOrigin, origin)
+	case strings.ContainsFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return fmt.Errorf("%w: %q holds white space or a control character", ErrOrigin, origin)
+	}
+	return nil
+}

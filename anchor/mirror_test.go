@@ -1,0 +1,255 @@
+package anchor_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	"filippo.io/torchwood"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+func TestMirrorFaults(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/mirror")
+	l := filled(t, store, k, 200)
+	base := newMemStore()
+	old, err := anchor.Mirror(ctx, base, anchor.LocalFetcher(store, l.Head().Root), k.policy)
+	must(t, err)
+	_, newest, err := l.AppendAll(ctx, numbered(200, 500))
+	must(t, err)
+	f := anchor.LocalFetcher(store, newest.Root)
+	for _, late := range []bool{false, true} {
+		for n := 1; ; n++ {
+			s := base.clone()
+			s.failAt, s.late = n, late
+			_, err := anchor.Mirror(ctx, s, f, k.policy)
+			if err == nil {
+				break
+			}
+			wantError(t, err, errInjected)
+			s.crash()
+			h, ok, err := anchor.LoadHead(ctx, s, k.policy)
+			if err != nil || !ok || h.Size != old.Size && h.Size != newest.Size {
+				t.Fatalf("fault %d: %+v, %v, %v", n, h, ok, err)
+			}
+			h, err = anchor.Mirror(ctx, s, f, k.policy)
+			must(t, err)
+			if got := entries(t, view(t, s, h, k)); !slices.EqualFunc(got, numbered(0, 700), bytes.Equal) {
+				t.Fatalf("fault %d: mirror has other records", n)
+			}
+		}
+	}
+}
+
+// An equal head writes nothing.
+func TestMirrorOfSameHead(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/same")
+	f := anchor.LocalFetcher(store, filled(t, store, k, 3).Head().Root)
+	copied := newMemStore()
+	first, err := anchor.Mirror(ctx, copied, f, k.policy)
+	must(t, err)
+	copied.ops = 0
+	again, err := anchor.Mirror(ctx, copied, f, k.policy)
+	must(t, err)
+	if copied.ops != 0 || !equalHeads(first, again) {
+		t.Fatalf("%d changes; %+v and %+v", copied.ops, first, again)
+	}
+}
+
+// A log whose host lost its store goes on from a mirror of it.
+func TestLogFromMirror(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/back")
+	h := filled(t, store, k, 300).Head()
+	other := newMemStore()
+	_, err := anchor.Mirror(ctx, other, anchor.LocalFetcher(store, h.Root), k.policy)
+	must(t, err)
+	_, next, err := reopen(t, other, k).Append(ctx, []byte("more"))
+	must(t, err)
+	must(t, view(t, other, next, k).Extends(ctx, h))
+}
+
+func TestForkAndRollback(t *testing.T) {
+	k := newKey(t, "log.example/fork")
+	store := newMemStore()
+	l := filled(t, store, k, 300)
+	fork := store.clone()
+	small := l.Head()
+	_, honest, err := l.AppendAll(ctx, numbered(300, 10))
+	must(t, err)
+	lf := reopen(t, fork, k)
+	_, same, err := lf.AppendAll(ctx, append([][]byte{[]byte("other")}, numbered(301, 9)...))
+	must(t, err)
+	_, larger, err := lf.AppendAll(ctx, numbered(310, 300))
+	must(t, err)
+
+	follower := newMemStore()
+	_, err = anchor.Mirror(ctx, follower, anchor.LocalFetcher(store, honest.Root), k.policy)
+	must(t, err)
+	before := follower.clone()
+
+	for _, evil := range []anchor.Head{same, larger} {
+		_, err := anchor.Mirror(ctx, follower, anchor.LocalFetcher(fork, evil.Root), k.policy)
+		wantError(t, err, anchor.ErrFork)
+		var e *anchor.ForkError
+		if !errors.As(err, &e) || !bytes.Equal(e.Old.Checkpoint, honest.Checkpoint) || !bytes.Equal(e.New.Checkpoint, evil.Checkpoint) {
+			t.Fatalf("evidence is %+v", e)
+		}
+		if e.Root == honest.RootHash {
+			t.Fatal("evidence shows no contradiction")
+		}
+		if evil.Size > honest.Size {
+			must(t, tlog.CheckTree(e.Proof, e.New.Size, e.New.RootHash, e.Old.Size, e.Root))
+		}
+	}
+	_, err = anchor.Mirror(ctx, follower, anchor.LocalFetcher(store, small.Root), k.policy)
+	wantError(t, err, anchor.ErrRollback)
+	var r *anchor.RollbackError
+	if !errors.As(err, &r) || r.Old.Size != 310 || !bytes.Equal(r.New.Checkpoint, small.Checkpoint) {
+		t.Fatalf("evidence is %+v", r)
+	}
+	name := anchor.HeadName("log.example/fork")
+	if !bytes.Equal(before.heads[name], follower.heads[name]) {
+		t.Fatal("the head changed")
+	}
+	err = view(t, store, honest, k).Extends(ctx, anchor.Head{Origin: "log.example/else"})
+	wantError(t, err, anchor.ErrUntrusted)
+}
+
+func TestFloor(t *testing.T) {
+	k := newKey(t, "log.example/floor")
+	store := newMemStore()
+	l := filled(t, store, k, 10)
+	low := l.Head()
+	_, high, err := l.AppendAll(ctx, numbered(10, 10))
+	must(t, err)
+	other := newMemStore()
+	forked := filled(t, other, k, 0)
+	_, wrong, err := forked.AppendAll(ctx, numbered(5, 15))
+	must(t, err)
+	with := func(h anchor.Head) *anchor.Policy {
+		return parsePolicy(t, fmt.Sprintf("# ipfs-savepoint: floor %d %v\nlog %s\nquorum none\n", h.Size, h.RootHash, k.vkey))
+	}
+	for _, c := range []struct {
+		name  string
+		floor anchor.Head
+		head  anchor.Head
+		want  error
+	}{
+		{"above", low, high, nil},
+		{"equal", high, high, nil},
+		{"below", high, low, anchor.ErrRollback},
+		{"other", wrong, high, anchor.ErrFork},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := anchor.OpenView(ctx, anchor.LocalFetcher(store, c.head.Root), with(c.floor))
+			if !errors.Is(err, c.want) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+		})
+	}
+	_, _, err = anchor.LoadHead(ctx, store, with(wrong))
+	wantError(t, err, anchor.ErrFork)
+	_, ok, err := anchor.LoadHead(ctx, store, with(low))
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+}
+
+// serve gives out the files below a log root over HTTP, as any gateway would.
+func serve(t *testing.T, s *memStore, h anchor.Head) string {
+	t.Helper()
+	paths := map[string][]byte{}
+	for doc, err := range dag.Documents(ctx, s, h.Root) {
+		must(t, err)
+		b, err := s.Get(ctx, doc.Link.CID)
+		must(t, err)
+		paths["/"+doc.Path] = b
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, ok := paths[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(b)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// A tlog-tiles client of other people reads the log from plain files, and what
+// it serves can be mirrored.
+func TestOtherClientReads(t *testing.T) {
+	for _, size := range []int{1, 255, 256, 257, 700} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			store, k := newMemStore(), newKey(t, "log.example/http")
+			l := filled(t, store, k, size-1)
+			_, h, err := l.Append(ctx, fmt.Appendf(nil, "record %d", size-1))
+			must(t, err)
+			tiles, err := torchwood.NewTileFetcher(serve(t, store, h))
+			must(t, err)
+			policy, err := torchwood.ParsePolicy(anchor.FormatPolicy(k.vkey))
+			must(t, err)
+			signed, err := tiles.ReadEndpoint(ctx, "checkpoint")
+			must(t, err)
+			c, _, err := torchwood.VerifyCheckpoint(signed, policy)
+			must(t, err)
+			client, err := torchwood.NewClient(tiles)
+			must(t, err)
+			var got [][]byte
+			for _, e := range client.AllEntries(ctx, c.Tree, 0) {
+				got = append(got, bytes.Clone(e))
+			}
+			must(t, client.Err())
+			if !slices.EqualFunc(got, numbered(0, size), bytes.Equal) {
+				t.Fatalf("%d entries", len(got))
+			}
+			record, proof, err := client.Entry(ctx, c.Tree, int64(size/2))
+			must(t, err)
+			must(t, tlog.CheckRecord(proof, c.N, c.Hash, int64(size/2), tlog.RecordHash(record)))
+			if size > 1 {
+				reader := torchwood.TileHashReaderWithContext(ctx, c.Tree, tiles)
+				p, err := tlog.ProveTree(c.N, c.N-1, reader)
+				must(t, err)
+				must(t, tlog.CheckTree(p, c.N, c.Hash, c.N-1, tlog.Hash(merkle(numbered(0, size-1)))))
+			}
+			mirrored, err := anchor.Mirror(ctx, newMemStore(), tiles, k.policy)
+			must(t, err)
+			if mirrored.RootHash != h.RootHash {
+				t.Fatal("mirror over HTTP has another root")
+			}
+			own, err := view(t, store, h, k).Prove(ctx, int64(size/2), record)
+			must(t, err)
+			must(t, torchwood.VerifyProof(policy, tlog.RecordHash(record), own))
+		})
+	}
+}
+
+// A reader whose head is older than the partial tiles that are left uses the
+// full tiles that replaced them.
+func TestOldHeadAgainstFullTiles(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/old")
+	l := filled(t, store, k, 250)
+	old := l.Head()
+	_, newest, err := l.AppendAll(ctx, numbered(250, 300))
+	must(t, err)
+	all := anchor.LocalFetcher(store, newest.Root)
+	gone := errors.New("404")
+	f := fetcher{all, map[string]func([]byte) ([]byte, error){
+		"checkpoint": func([]byte) ([]byte, error) { return old.Checkpoint, nil },
+	}}
+	for _, path := range partialPaths(old.Size) {
+		f.replace[path] = func([]byte) ([]byte, error) { return nil, gone }
+	}
+	v, err := anchor.OpenView(ctx, f, k.policy)
+	must(t, err)
+	if got := entries(t, v); !slices.EqualFunc(got, numbered(0, 250), bytes.Equal) {
+		t.Fatalf("%d entries", len(got))
+	}
+}

@@ -1,0 +1,166 @@
+package anchor
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Policy says whose heads of one log are believed. It is what a reader chooses;
+// everything else is checked against it. A Policy is not changed after
+// [ParsePolicy] and safe for concurrent use.
+type Policy struct {
+	// Origin is the name of the log.
+	Origin string
+	// URLs says where the log is read: the third field of the log line, or none.
+	URLs []string
+	// Mirrors are further places, from comments "# ipfs-savepoint: mirror URL".
+	Mirrors []string
+	// MaxAge is the age from which a head is to be called stale, from
+	// "# ipfs-savepoint: max-age DURATION"; 0 where the policy says nothing.
+	MaxAge time.Duration
+	// Floor is a tree that every head must extend, from
+	// "# ipfs-savepoint: floor SIZE ROOT"; nil where there is none.
+	Floor *tlog.Tree
+	// Warnings are for a person: what in the file has no meaning here.
+	Warnings []string
+
+	rule torchwood.Policy
+}
+
+// ParsePolicy reads a trust policy (c2sp.org/tlog-policy): exactly one log line,
+// witness and group lines, exactly one quorum line. Comments are whole lines
+// that begin with "#"; those of the form "# ipfs-savepoint: KEY VALUE" are read
+// too, and unknown keys become [Policy.Warnings]. The error is a *[PolicyError].
+//
+// Two log lines are refused because implementations differ on whether one or
+// both of the logs must have signed. A "#" within a line is refused for the same
+// kind of reason.
+func ParsePolicy(b []byte) (*Policy, error) {
+	if len(b) > MaxPolicySize {
+		return nil, &PolicyError{Err: fmt.Errorf("%d bytes, more than %d", len(b), MaxPolicySize)}
+	}
+	if !utf8.Valid(b) {
+		return nil, &PolicyError{Err: errors.New("not UTF-8")}
+	}
+	p := &Policy{}
+	for i, line := range strings.Split(string(b), "\n") {
+		if err := p.parseLine(strings.TrimSpace(line)); err != nil {
+			return nil, &PolicyError{Line: i + 1, Err: err}
+		}
+	}
+	if p.Origin == "" {
+		return nil, &PolicyError{Err: errors.New("no log line")}
+	}
+	rule, err := torchwood.ParsePolicy(b)
+	if err != nil {
+		e := &PolicyError{Err: err}
+		// The parser tells the line only in its message.
+		if _, scanErr := fmt.Sscanf(err.Error(), "line %d:", &e.Line); scanErr == nil {
+			_, rest, _ := strings.Cut(err.Error(), ": ")
+			e.Err = errors.New(rest)
+		}
+		return nil, e
+	}
+	p.rule = rule
+	return p, nil
+}
+
+// parseLine takes from a line what the policy proper does not need, and refuses
+// what implementations of the format read differently.
+func (p *Policy) parseLine(line string) error {
+	if comment, ok := strings.CutPrefix(line, "#"); ok {
+		if own, ok := strings.CutPrefix(strings.TrimSpace(comment), "ipfs-savepoint:"); ok {
+			return p.parseOwn(strings.Fields(own))
+		}
+		return nil
+	}
+	if strings.Contains(line, "#") {
+		return errors.New("a comment must have a line of its own")
+	}
+	f := strings.Fields(line)
+	switch {
+	case len(f) == 0:
+		return nil
+	case f[0] == "log":
+		return p.parseLog(f)
+	case f[0] == "quorum" && len(f) != 2:
+		return errors.New("a quorum line is \"quorum NAME\" or \"quorum none\"")
+	case (f[0] == "witness" || f[0] == "group") && len(f) > 1 && f[1] == "none":
+		return errors.New("\"none\" cannot name a witness or a group")
+	}
+	return nil
+}
+
+func (p *Policy) parseLog(f []string) error {
+	if p.Origin != "" {
+		return errors.New("a second log line; each log has a policy of its own")
+	}
+	if len(f) != 2 && len(f) != 3 {
+		return errors.New("a log line is \"log VKEY [URL]\"")
+	}
+	v, err := note.NewVerifier(f[1])
+	if err != nil {
+		return fmt.Errorf("log key %q: %w", f[1], err)
+	}
+	if err := CheckOrigin(v.Name()); err != nil {
+		return err
+	}
+	p.Origin, p.URLs = v.Name(), f[2:]
+	return nil
+}
+
+func (p *Policy) parseOwn(f []string) error {
+	if len(f) == 0 {
+		return nil
+	}
+	switch key, values := f[0], f[1:]; {
+	case key == "mirror" && len(values) == 1:
+		p.Mirrors = append(p.Mirrors, values[0])
+	case key == "max-age" && len(values) == 1 && p.MaxAge == 0:
+		d, err := time.ParseDuration(values[0])
+		if err != nil || d <= 0 {
+			return fmt.Errorf("max-age %q is not a duration such as 24h", values[0])
+		}
+		p.MaxAge = d
+	case key == "floor" && len(values) == 2 && p.Floor == nil:
+		size, err := strconv.ParseInt(values[0], 10, 64)
+		if err != nil || size < 0 || size > maxSize {
+			return fmt.Errorf("floor size %q", values[0])
+		}
+		root, err := base64.StdEncoding.Strict().DecodeString(values[1])
+		if err != nil || len(root) != tlog.HashSize {
+			return fmt.Errorf("floor root %q is not the base64 of a hash", values[1])
+		}
+		p.Floor = &tlog.Tree{N: size, Hash: tlog.Hash(root)}
+	case key == "mirror" || key == "max-age" || key == "floor":
+		return fmt.Errorf("%s is given twice or has the wrong number of values", key)
+	default:
+		p.Warnings = append(p.Warnings, fmt.Sprintf("unknown key %q", key))
+	}
+	return nil
+}
+
+// FormatPolicy returns a policy that trusts whoever holds the log's own key.
+func FormatPolicy(vkey string) []byte {
+	return []byte("# Trust policy (c2sp.org/tlog-policy): heads of this log are believed if this key signed them.\n" +
+		"# It is public. Whoever restores or audits needs it from a place that they trust.\n" +
+		"log " + vkey + "\n" +
+		"quorum none\n")
+}
+
+// keyPolicy is the policy by which a log knows its own heads.
+func keyPolicy(v note.Verifier) *Policy {
+	return &Policy{
+		Origin: v.Name(),
+		rule:   torchwood.ThresholdPolicy(2, torchwood.OriginPolicy(v.Name()), torchwood.SingleVerifierPolicy(v)),
+	}
+}

@@ -1,0 +1,124 @@
+package anchor_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/torchwood"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"golang.org/x/mod/sumdb/note"
+)
+
+const emptyRoot = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+func TestParsePolicy(t *testing.T) {
+	k := newKey(t, "log.example/policy")
+	p := parsePolicy(t, strings.Join([]string{
+		"# for a person",
+		"# ipfs-savepoint: mirror https://a.example/tlog/",
+		"# ipfs-savepoint: mirror https://b.example/tlog/",
+		"# ipfs-savepoint: max-age 36h",
+		"#ipfs-savepoint: floor 0 " + emptyRoot,
+		"# ipfs-savepoint: colour blue",
+		"",
+		"  log " + k.vkey + " ipns://k51example  ",
+		"quorum none",
+	}, "\n"))
+	if p.Origin != "log.example/policy" || !slices.Equal(p.URLs, []string{"ipns://k51example"}) ||
+		!slices.Equal(p.Mirrors, []string{"https://a.example/tlog/", "https://b.example/tlog/"}) ||
+		p.MaxAge != 36*time.Hour || p.Floor == nil || p.Floor.N != 0 || p.Floor.Hash.String() != emptyRoot ||
+		len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "colour") {
+		t.Fatalf("%+v", p)
+	}
+}
+
+func TestUnusablePolicies(t *testing.T) {
+	a, b := newKey(t, "log.example/a"), newKey(t, "log.example/b")
+	logLine := "log " + a.vkey + "\n"
+	ok := logLine + "quorum none\n"
+	for _, c := range []struct {
+		name, text string
+		line       int
+	}{
+		{"empty", "", 0},
+		{"no log", "quorum none\n", 0},
+		{"no quorum", logLine, 0},
+		{"two logs", logLine + "log " + b.vkey + "\nquorum none\n", 2},
+		{"same log twice", logLine + ok, 2},
+		{"two quorums", ok + "quorum none\n", 3},
+		{"unknown quorum", logLine + "quorum all\n", 0},
+		{"quorum of nothing", logLine + "quorum\n", 2},
+		{"quorum and more", logLine + "quorum none w\n", 2},
+		{"bad key", "log " + a.vkey[:len(a.vkey)-4] + "\nquorum none\n", 1},
+		{"log without key", "log\nquorum none\n", 1},
+		{"too many fields", "log " + a.vkey + " https://a https://b\nquorum none\n", 1},
+		{"unknown keyword", ok + "colour blue\n", 3},
+		{"witness without key", ok + "witness w\n", 3},
+		{"witness called none", "witness none " + a.vkey + "\n" + ok, 1},
+		{"group of strangers", ok + "group g 1 x\n", 3},
+		{"comment after text", "log " + a.vkey + " #mine\nquorum none\n", 1},
+		{"witness with a comment", "witness w " + a.vkey + " #none\n" + ok, 1},
+		{"bad floor", "# ipfs-savepoint: floor 3\n" + ok, 1},
+		{"bad floor size", "# ipfs-savepoint: floor -1 " + emptyRoot + "\n" + ok, 1},
+		{"bad floor root", "# ipfs-savepoint: floor 1 AAAA\n" + ok, 1},
+		{"two floors", strings.Repeat("# ipfs-savepoint: floor 0 "+emptyRoot+"\n", 2) + ok, 2},
+		{"bad age", ok + "# ipfs-savepoint: max-age soon\n", 3},
+		{"negative age", ok + "# ipfs-savepoint: max-age -1h\n", 3},
+		{"not UTF-8", ok + "# \xff\n", 0},
+		{"too long", ok + strings.Repeat("#\n", anchor.MaxPolicySize), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := anchor.ParsePolicy([]byte(c.text))
+			wantError(t, err, anchor.ErrPolicy)
+			var e *anchor.PolicyError
+			if !errors.As(err, &e) || e.Line != c.line {
+				t.Fatalf("%v, want line %d", err, c.line)
+			}
+		})
+	}
+}
+
+// A policy with a quorum accepts only heads that the witness cosigned.
+func TestPolicyWithWitness(t *testing.T) {
+	k := newKey(t, "log.example/witnessed")
+	seed := bytes.Repeat([]byte{'w'}, ed25519.SeedSize)
+	w, err := torchwood.NewCosignatureSigner("witness.example", ed25519.NewKeyFromSeed(seed))
+	must(t, err)
+	p := parsePolicy(t, "log "+k.vkey+"\nwitness w "+w.Verifier().String()+"\nquorum w\n")
+
+	store := newMemStore()
+	h := filled(t, store, k, 3).Head()
+	local := anchor.LocalFetcher(store, h.Root)
+	_, err = anchor.OpenView(ctx, local, p)
+	wantError(t, err, anchor.ErrUntrusted)
+
+	n, err := note.Open(h.Checkpoint, note.VerifierList(k.signer.Verifier()))
+	must(t, err)
+	cosigned, err := note.Sign(n, w)
+	must(t, err)
+	v, err := anchor.OpenView(ctx, replaced(local, "checkpoint", func([]byte) ([]byte, error) { return cosigned, nil }), p)
+	must(t, err)
+	if v.Head().Size != 3 {
+		t.Fatalf("size %d", v.Head().Size)
+	}
+}
+
+func TestCheckOrigin(t *testing.T) {
+	for _, good := range []string{"a", "log.example/prod", "ipfs-savepoint.invalid/0123", "protokoll.example/ä", strings.Repeat("x", 255)} {
+		must(t, anchor.CheckOrigin(good))
+	}
+	for _, bad := range []string{"", "a b", "a+b", "a\nb", "a\x01b", "a#b", "a\u00a0b", "\xff", strings.Repeat("x", 256)} {
+		wantError(t, anchor.CheckOrigin(bad), anchor.ErrOrigin)
+		_, _, err := anchor.GenerateKey(bad)
+		wantError(t, err, anchor.ErrOrigin)
+	}
+	_, err := anchor.NewSigner("PRIVATE+KEY+secret")
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Fatalf("error %v", err)
+	}
+}
