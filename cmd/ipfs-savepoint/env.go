@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+// env is what a command may use of the world: where it writes, where it was
+// called, and the repository. A command that a running serve executes for
+// another process gets that process's folder and streams.
+type env struct {
+	out, err io.Writer
+	dir      string // the caller's working directory
+	terminal bool   // err is a terminal
+
+	// bank is set while serve executes the command: the repository is open.
+	bank *savepoints.Bank
+	// held is set when the repository turned out to be open in a serve, which
+	// is then asked to execute the command.
+	held bool
+
+	repo       string
+	json       bool
+	quiet      bool
+	noProgress bool
+}
+
+// run executes a command line and returns the exit status.
+func (e *env) run(ctx context.Context, args []string) int {
+	root := e.rootCommand()
+	root.SetArgs(args)
+	root.SetOut(e.out)
+	root.SetErr(e.err)
+	err := root.ExecuteContext(ctx)
+	if e.held {
+		status, forwardErr := e.forward(ctx, args)
+		if forwardErr == nil {
+			return status
+		}
+		err = fmt.Errorf("%w, and cannot be asked: %w", err, forwardErr)
+	}
+	if err == nil {
+		return 0
+	}
+	f := classify(ctx, err)
+	fmt.Fprintf(e.err, "ipfs-savepoint: %v\n", err)
+	if e.json {
+		e.print(map[string]any{"error": map[string]any{"code": f.code, "message": err.Error()}})
+	}
+	return f.status
+}
+
+// print writes one JSON document as one line.
+func (e *env) print(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = e.out.Write(append(data, '\n'))
+	return err
+}
+
+// result prints v as JSON if that was asked for, and the text otherwise.
+func (e *env) result(v any, format string, args ...any) error {
+	if e.json {
+		return e.print(v)
+	}
+	_, err := fmt.Fprintf(e.out, format, args...)
+	return err
+}
+
+// note prints a line for a person.
+func (e *env) note(format string, args ...any) {
+	if !e.quiet {
+		fmt.Fprintf(e.err, format+"\n", args...)
+	}
+}
+
+// path makes a path that the caller wrote absolute.
+func (e *env) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(e.dir, p)
+}
+
+// repoDir is the folder of the repository: the flag, the environment, or the
+// user's data folder.
+func (e *env) repoDir() (string, error) {
+	if e.repo != "" {
+		return e.path(e.repo), nil
+	}
+	if dir := os.Getenv("IPFS_SAVEPOINT_REPO"); dir != "" {
+		return e.path(dir), nil
+	}
+	data := os.Getenv("XDG_DATA_HOME")
+	if data == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("%w: no --repo and no home folder: %w", savepoints.ErrUsage, err)
+		}
+		data = filepath.Join(home, ".local", "share")
+	}
+	return filepath.Join(data, "ipfs-savepoint"), nil
+}
+
+// open opens the repository with f, or returns the one that serve has open. The
+// caller must call the returned function when it is done.
+func (e *env) open(ctx context.Context, f func(context.Context, string) (*savepoints.Bank, error)) (*savepoints.Bank, func() error, error) {
+	if e.bank != nil {
+		return e.bank, func() error { return nil }, nil
+	}
+	dir, err := e.repoDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := f(ctx, dir)
+	if errors.Is(err, node.ErrHeld) {
+		e.held = true
+	}
+	if errors.Is(err, node.ErrNoRepo) {
+		err = fmt.Errorf("%w (\"ipfs-savepoint init\" makes one, --repo names another)", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range b.Repo().Blocks.Damage() {
+		e.note("repository: %s", d)
+	}
+	return b, b.Close, nil
+}
+
+// withBank runs f with the repository open.
+func (e *env) withBank(ctx context.Context, open func(context.Context, string) (*savepoints.Bank, error), f func(*savepoints.Bank) error) error {
+	b, done, err := e.open(ctx, open)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(b), done())
+}
+
+// trustFlag adds --trust to a command that reads what a log anchors.
+func trustFlag(cmd *cobra.Command, trust *string) {
+	cmd.Flags().StringVar(trust, "trust", "", "trust policy `FILE` (C2SP tlog-policy) of the log")
+}
+
+// trust puts the policy in the file in force and returns it with its bytes. With
+// no file it returns the only policy in force, or nil if there are several.
+func (e *env) trust(b *savepoints.Bank, file string) (*anchor.Policy, []byte, error) {
+	if file == "" {
+		policies := b.Policies()
+		if len(policies) != 1 {
+			return nil, nil, nil
+		}
+		return policies[0], nil, nil
+	}
+	data, err := os.ReadFile(e.path(file))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+	}
+	p, err := b.Trust(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trust policy %s: %w", file, err)
+	}
+	for _, w := range p.Warnings {
+		e.note("trust policy %s: %s", file, w)
+	}
+	return p, data, nil
+}
+
+// needTrust is trust for a command that must know whom to believe.
+func (e *env) needTrust(b *savepoints.Bank, file string) (*anchor.Policy, []byte, error) {
+	p, data, err := e.trust(b, file)
+	if err == nil && p == nil {
+		err = fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
+	}
+	return p, data, err
+}
+
+// sources makes the paths among sources absolute.
+func (e *env) sources(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = s
+		if !strings.Contains(s, "://") && !strings.Contains(s, "/p2p/") {
+			out[i] = e.path(s)
+		}
+	}
+	return out
+}
+
+// exactArgs refuses another number of arguments as a usage error.
+func exactArgs(n int) cobra.PositionalArgs { return rangeArgs(n, n) }
+
+func rangeArgs(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < low || len(args) > high {
+			return fmt.Errorf("%w: usage: %s", savepoints.ErrUsage, cmd.UseLine())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+func (e *env) fetchCommand() *cobra.Command {
+	var trust string
+	var from []string
+	cmd := &cobra.Command{
+		Use:   "fetch REF --from SOURCE --trust FILE",
+		Short: "Bring a save point into the repository and verify it",
+		Long: `Bring a save point into the repository and verify it.
+
+The log's newest head at the sources is verified under the trust policy, the
+entry by its inclusion proof, and every byte by its CID. A fetch that was
+interrupted goes on where it was. A repository is made if there is none.`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := savepoints.ParseRef(args[0])
+			if err != nil {
+				return err
+			}
+			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
+				p, _, err := e.needTrust(b, trust)
+				if err != nil {
+					return err
+				}
+				s, err := e.fetch(cmd.Context(), b, ref, p, from)
+				if err != nil {
+					return err
+				}
+				return e.result(newSavepointJSON(s), "%s\n", s.CID)
+			})
+		},
+	}
+	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated)")
+	trustFlag(cmd, &trust)
+	return cmd
+}
+
+// fetch is shared with restore.
+func (e *env) fetch(ctx context.Context, b *savepoints.Bank, ref savepoints.Ref, p *anchor.Policy, from []string) (savepoints.Savepoint, error) {
+	bar := e.progress()
+	defer bar.done()
+	return b.Fetch(ctx, ref, savepoints.FetchOptions{
+		Policy:  p,
+		Sources: e.sources(from),
+		Report:  e.note,
+		Progress: func(p node.Progress) {
+			bar.update("fetched %d IPFS blocks, %s, from %s", p.Blocks, size(p.Bytes), p.Source)
+		},
+	})
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+func (e *env) importCommand() *cobra.Command {
+	var trust string
+	cmd := &cobra.Command{
+		Use:   "import FILE.car --trust FILE",
+		Short: "Verify an exported save point and keep it in the repository",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := os.Open(e.path(args[0]))
+			if err != nil {
+				return usagef("%v", err)
+			}
+			defer f.Close()
+			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
+				p, _, err := e.needTrust(b, trust)
+				if err != nil {
+					return err
+				}
+				bar := e.progress()
+				s, err := b.Import(cmd.Context(), f, p, func(got dag.Received) {
+					bar.update("read %d IPFS blocks, %s", got.Blocks, size(got.Bytes))
+				})
+				bar.done()
+				if err != nil {
+					return err
+				}
+				return e.result(newSavepointJSON(s), "%s\n", s.CID)
+			})
+		},
+	}
+	trustFlag(cmd, &trust)
+	return cmd
+}

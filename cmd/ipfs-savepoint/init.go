@@ -1,0 +1,40 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+func (e *env) initCommand() *cobra.Command {
+	var origin string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a repository with a log of its own",
+		Long: `Make a repository with a log of its own.
+
+The file trust.policy in the repository is public: whoever restores or audits
+needs a copy, from a place that they trust. The file log.key is secret. Without
+it, after a disaster, everything can be restored, but the same log cannot be
+continued: keep a copy of it elsewhere.`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := e.repoDir()
+			if err != nil {
+				return err
+			}
+			b, err := savepoints.Init(cmd.Context(), dir, origin)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			trust := filepath.Join(dir, "trust.policy")
+			e.note("log:           %s\ntrust policy:  %s (public: give it to whoever restores or audits)\nlog key:       %s (secret: keep a copy elsewhere)",
+				b.Origin(), trust, filepath.Join(dir, "log.key"))
+			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": trust}, "%s\n", dir)
+		},
+	}
+	cmd.Flags().StringVar(&origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
+	return cmd
+}

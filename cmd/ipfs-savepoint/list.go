@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+// savepointJSON is a save point in lists.
+type savepointJSON struct {
+	Savepoint string   `json:"savepoint"`
+	State     string   `json:"state"`
+	Policy    string   `json:"policy"`
+	Blocks    []string `json:"blocks,omitempty"`
+	Sequence  uint64   `json:"sequence"`
+	Epoch     uint64   `json:"epoch"`
+	Height    *uint64  `json:"height,omitempty"`
+	Time      string   `json:"time"`
+	Documents uint64   `json:"documents"`
+	Bytes     uint64   `json:"bytes"`
+	Origin    string   `json:"origin"`
+	LogIndex  int64    `json:"logIndex"`
+}
+
+func newSavepointJSON(s savepoints.Savepoint) savepointJSON {
+	m := s.Manifest
+	return savepointJSON{
+		Savepoint: s.CID.String(), State: m.State.String(), Policy: m.Policy.ID, Blocks: s.Blocks(),
+		Sequence: m.Sequence, Epoch: m.Epoch, Height: m.Height, Time: m.Time.Format(dag.TimeFormat),
+		Documents: m.Totals.Documents, Bytes: m.Totals.Bytes, Origin: s.Origin, LogIndex: s.LogIndex,
+	}
+}
+
+func (e *env) listCommand() *cobra.Command {
+	var policy, trust string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the save points that the repository holds",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
+				if _, _, err := e.trust(b, trust); err != nil {
+					return err
+				}
+				list, err := b.List(cmd.Context(), policy)
+				if err != nil {
+					return err
+				}
+				if e.json {
+					return e.print(map[string]any{"savepoints": listJSON(list)})
+				}
+				return e.table(list)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&policy, "policy", "", "only those of the policy `ID`")
+	trustFlag(cmd, &trust)
+	return cmd
+}
+
+func listJSON(list []savepoints.Savepoint) []savepointJSON {
+	out := make([]savepointJSON, len(list))
+	for i, s := range list {
+		out[i] = newSavepointJSON(s)
+	}
+	return out
+}
+
+func (e *env) table(list []savepoints.Savepoint) error {
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "REF\tHEIGHT\tBLOCK\tTIME\tDOCUMENTS\tBYTES\tSAVEPOINT")
+	for _, s := range list {
+		m := s.Manifest
+		height := "-"
+		if m.Height != nil {
+			height = fmt.Sprint(*m.Height)
+		}
+		block := strings.Join(s.Blocks(), ",")
+		if block == "" {
+			block = "-"
+		}
+		fmt.Fprintf(w, "%s@%d\t%s\t%s\t%s\t%d\t%s\t%s\n", m.Policy.ID, m.Sequence, height, block,
+			m.Time.Format(time.DateTime), m.Totals.Documents, size(m.Totals.Bytes), s.CID)
+	}
+	return w.Flush()
+}

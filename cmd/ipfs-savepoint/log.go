@@ -1,0 +1,49 @@
+package main
+
+import (
+	"encoding/base64"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+func (e *env) logCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "log",
+		Short: "Look at the log",
+		Args:  exactArgs(0),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(e.logHeadCommand())
+	return cmd
+}
+
+func (e *env) logHeadCommand() *cobra.Command {
+	var trust, origin string
+	cmd := &cobra.Command{
+		Use:   "head",
+		Short: "Print the newest verified head of a log",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
+				p, _, err := e.trust(b, trust)
+				if err != nil {
+					return err
+				}
+				if origin == "" && p != nil {
+					origin = p.Origin
+				}
+				h, err := b.Head(cmd.Context(), origin)
+				if err != nil {
+					return err
+				}
+				return e.result(map[string]any{
+					"origin": h.Origin, "size": h.Size, "rootHash": base64.StdEncoding.EncodeToString(h.RootHash[:]),
+					"rootCid": h.Root.String(), "checkpoint": string(h.Checkpoint),
+				}, "%s", h.Checkpoint)
+			})
+		},
+	}
+	refFlags(cmd, &trust, &origin)
+	return cmd
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+// restoredJSON is the result of restore.
+type restoredJSON struct {
+	Savepoint string `json:"savepoint"`
+	State     string `json:"state"`
+	Documents uint64 `json:"documents"`
+	Bytes     uint64 `json:"bytes"`
+	Verified  bool   `json:"verified"`
+	Freshness string `json:"freshness"`
+}
+
+func (e *env) restoreCommand() *cobra.Command {
+	var target, trust string
+	var from []string
+	cmd := &cobra.Command{
+		Use:   "restore REF --to DIR [--from SOURCE --trust FILE]",
+		Short: "Write the documents of a save point to a folder",
+		Long: `Write the documents of a save point to a folder, which must be empty or absent.
+
+With --from the save point is fetched first; a fresh host needs nothing but the
+trust policy of the log and one source. Everything is verified before anything
+is written, and the folder appears whole or not at all. After an interruption
+run the same command again: what was fetched is kept.`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := savepoints.ParseRef(args[0])
+			if err != nil {
+				return err
+			}
+			if target == "" {
+				return usagef("--to DIR is missing")
+			}
+			dir := e.path(target)
+			// Before anything is fetched: a person has to clear the target.
+			if err := restore.CheckTarget(dir); err != nil {
+				return err
+			}
+			open := savepoints.Open
+			if len(from) > 0 {
+				open = savepoints.OpenReader
+			}
+			return e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error {
+				s, err := e.find(cmd.Context(), b, ref, trust, from)
+				if err != nil {
+					return err
+				}
+				return e.restore(cmd.Context(), b, s, dir)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
+	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated; default: the repository itself)")
+	trustFlag(cmd, &trust)
+	return cmd
+}
+
+// find gets the save point from the sources, or from the repository if there are none.
+func (e *env) find(ctx context.Context, b *savepoints.Bank, ref savepoints.Ref, trust string, from []string) (savepoints.Savepoint, error) {
+	if len(from) > 0 {
+		p, _, err := e.needTrust(b, trust)
+		if err != nil {
+			return savepoints.Savepoint{}, err
+		}
+		return e.fetch(ctx, b, ref, p, from)
+	}
+	if _, _, err := e.trust(b, trust); err != nil {
+		return savepoints.Savepoint{}, err
+	}
+	return b.Resolve(ctx, ref, "")
+}
+
+func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, dir string) error {
+	bar := e.progress()
+	t, err := restore.Folder(ctx, b, s, dir, restore.Options{
+		Progress: func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
+	})
+	bar.done()
+	if err != nil {
+		return err
+	}
+	e.note("restored %s@%d to %s: %d documents, %s, every byte verified; whether it is the newest is not known (no witness was asked)",
+		s.Manifest.Policy.ID, s.Manifest.Sequence, dir, t.Documents, size(t.Bytes))
+	return e.result(restoredJSON{
+		Savepoint: s.CID.String(), State: s.Manifest.State.String(),
+		Documents: t.Documents, Bytes: t.Bytes, Verified: true, Freshness: "unknown",
+	}, "%s\n", s.Manifest.State)
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	follow, trust string
+	interval      time.Duration
+	gateway       string
+	swarm         []string
+	open          bool
+}
+
+// servingJSON is the content of serve.json, and what serve prints when it listens.
+type servingJSON struct {
+	Gateway string   `json:"gateway"`
+	Swarm   []string `json:"swarm"`
+	PeerID  string   `json:"peerId"`
+	PID     int      `json:"pid"`
+}
+
+func (e *env) serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve [--follow SOURCE --trust FILE]",
+		Short: "Serve the repository to the network until interrupted",
+		Long: `Serve the repository to the network until interrupted: an IPFS gateway over HTTP
+and over libp2p, bitswap, and the logs under /tlog/. With --follow it also keeps
+a verified copy of another repository's log and of all its save points; a
+repository is made if there is none.
+
+Other commands may be used on the repository meanwhile. Addresses are printed and
+written to serve.json in the repository. Port 0 takes any free port.`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if e.bank != nil {
+				return node.ErrHeld // cannot serve within a serve
+			}
+			if (o.follow == "") != (o.trust == "") {
+				return usagef("--follow and --trust go together")
+			}
+			open := savepoints.Open
+			if o.follow != "" {
+				open = savepoints.OpenReader
+			}
+			err := e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error { return e.serve(cmd.Context(), b, o) })
+			e.held = false // there is nothing to ask a running serve for
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.follow, "follow", "", "keep a copy of the save points at `SOURCE`")
+	f.DurationVar(&o.interval, "interval", 2*time.Second, "pause between two looks at the source")
+	f.StringVar(&o.gateway, "gateway", "", "`HOST:PORT` of the gateway (default from config.toml)")
+	f.StringArrayVar(&o.swarm, "swarm", nil, "`MULTIADDR` for libp2p peers (may be repeated; default from config.toml)")
+	f.BoolVar(&o.open, "open", false, "allow addresses that are not on loopback: whoever connects can read everything")
+	trustFlag(cmd, &o.trust)
+	return cmd
+}
+
+// serve runs until ctx ends, and then stops everything it started.
+func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) error {
+	var policy *anchor.Policy
+	if o.follow != "" {
+		p, data, err := e.trust(b, o.trust)
+		if err != nil {
+			return err
+		}
+		if err := b.Keep(data); err != nil {
+			return err
+		}
+		policy = p
+	}
+	config := b.Repo().Config
+	if o.gateway != "" {
+		config.Gateway = o.gateway
+	}
+	if len(o.swarm) > 0 {
+		config.Swarm = o.swarm
+	}
+	n, err := b.Repo().Serve(ctx, node.ServeOptions{Gateway: config.Gateway, Swarm: config.Swarm, Open: o.open, Logs: b.LogRoot})
+	if err != nil {
+		return err
+	}
+	stop, err := e.announce(b, n)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var following sync.WaitGroup
+	if policy != nil {
+		following.Go(func() {
+			if err := b.Follow(ctx, e.followOptions(policy, o)); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+		err = nil
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+	case err = <-n.Errs():
+	}
+	cancel(nil)
+	following.Wait()
+	return errors.Join(err, stop(), n.Close())
+}
+
+func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowOptions {
+	return savepoints.FollowOptions{
+		Policy: p, Source: o.follow, Interval: o.interval,
+		Fetched: func(s savepoints.Savepoint) {
+			e.note("fetched %s@%d: %s", s.Manifest.Policy.ID, s.Manifest.Sequence, s.CID)
+			if e.json {
+				e.print(map[string]any{"fetched": newSavepointJSON(s)})
+			}
+		},
+		Failed: func(err error) { e.note("following %s: %v", o.follow, err) },
+	}
+}
+
+// announce opens serve.sock and says where the node listens: in serve.json, and
+// to the caller. The returned function takes both back.
+func (e *env) announce(b *savepoints.Bank, n *node.Network) (func() error, error) {
+	dir := b.Repo().Dir()
+	sock, err := e.listenCommands(dir, b)
+	if err != nil {
+		return nil, err
+	}
+	s := servingJSON{Gateway: n.GatewayURL(), Swarm: n.Addresses(), PeerID: n.PeerID().String(), PID: os.Getpid()}
+	data, err := json.Marshal(s)
+	if err == nil {
+		err = b.Repo().WriteFile("serve.json", append(data, '\n'))
+	}
+	if err != nil {
+		return nil, errors.Join(err, sock())
+	}
+	e.note("gateway  %s", s.Gateway)
+	for _, a := range s.Swarm {
+		e.note("swarm    %s", a)
+	}
+	if e.json {
+		err = e.print(map[string]any{"serving": s})
+	}
+	return func() error { return errors.Join(os.Remove(filepath.Join(dir, "serve.json")), sock()) }, err
+}

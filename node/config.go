@@ -1,0 +1,47 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/BurntSushi/toml"
+)
+
+const configFile = "config.toml"
+
+// Config is the content of config.toml. What the file leaves out has the default
+// of [DefaultConfig].
+type Config struct {
+	// Gateway is the host:port on which serve offers the HTTP gateway; port 0
+	// takes any free one.
+	Gateway string `toml:"gateway"`
+	// Swarm are the multiaddrs on which serve listens for libp2p peers.
+	Swarm []string `toml:"swarm"`
+}
+
+// DefaultConfig listens on loopback only.
+func DefaultConfig() Config {
+	return Config{Gateway: "127.0.0.1:8481", Swarm: []string{"/ip4/127.0.0.1/tcp/4480"}}
+}
+
+const defaultConfig = `# Where "ipfs-savepoint serve" listens; flags override this.
+gateway = "127.0.0.1:8481"
+swarm = ["/ip4/127.0.0.1/tcp/4480"]
+`
+
+func readConfig(dir string) (Config, error) {
+	c := DefaultConfig()
+	data, err := os.ReadFile(filepath.Join(dir, configFile))
+	if err != nil {
+		return c, err
+	}
+	md, err := toml.Decode(string(data), &c)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", configFile, err)
+	}
+	if unknown := md.Undecoded(); len(unknown) > 0 {
+		return c, fmt.Errorf("%s: unknown key %q", configFile, unknown[0])
+	}
+	return c, nil
+}

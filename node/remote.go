@@ -1,0 +1,234 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
+	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
+)
+
+const (
+	// dialTimeout bounds how long a source may take to answer at all.
+	dialTimeout = 10 * time.Second
+	// stallTimeout bounds how long a source may be silent in the middle.
+	stallTimeout = 30 * time.Second
+)
+
+// ErrUnreachable: a source cannot be reached, has not what was asked, or fell silent.
+var ErrUnreachable = errors.New("source cannot be reached")
+
+// Remote is somebody else's gateway, over HTTP or over libp2p. Nothing that it
+// says is believed: callers check every byte. Safe for concurrent use.
+type Remote struct {
+	// Name is how the caller wrote the source.
+	Name   string
+	base   string // URL without a trailing slash; empty over libp2p
+	client *http.Client
+	close  func() error
+}
+
+// Dial prepares a source: the URL of a gateway, or a multiaddr that ends in
+// /p2p/<peer id>. The connection is made by the first request.
+func Dial(source string) (*Remote, error) {
+	if strings.HasPrefix(source, "/") {
+		return dialPeer(source)
+	}
+	u, err := url.Parse(source)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("source %q is neither a URL nor a multiaddr with /p2p/", source)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	t.ResponseHeaderTimeout = stallTimeout
+	return &Remote{
+		Name: source, base: strings.TrimSuffix(source, "/"), client: &http.Client{Transport: t},
+		close: func() error { t.CloseIdleConnections(); return nil },
+	}, nil
+}
+
+func dialPeer(source string) (*Remote, error) {
+	info, err := peer.AddrInfoFromString(source)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", source, err)
+	}
+	h, err := libp2p.New(
+		libp2p.NoListenAddrs,
+		libp2p.DisableRelay(),
+		libp2p.Ping(false),
+		libp2p.DisableMetrics(),
+		libp2p.WithDialTimeout(dialTimeout),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", source, err)
+	}
+	web := &libp2phttp.Host{StreamHost: h}
+	rt, err := web.NewConstrainedRoundTripper(*info)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("source %q: %w", source, err), h.Close())
+	}
+	return &Remote{
+		Name: source, client: &http.Client{Transport: rt},
+		close: func() error { return errors.Join(web.Close(), h.Close()) },
+	}, nil
+}
+
+// Local is a source that asks a repository of this process.
+func Local(name string, r *Repo, logs LogRoot) (*Remote, error) {
+	handler, err := r.Gateway(logs)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: dialTimeout}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(listener) }()
+	remote, err := Dial("http://" + listener.Addr().String())
+	if err != nil {
+		return nil, errors.Join(err, srv.Close())
+	}
+	remote.Name = name
+	remote.close = func() error {
+		err := srv.Close()
+		<-done // always http.ErrServerClosed
+		return err
+	}
+	return remote, nil
+}
+
+// Close ends the connections.
+func (r *Remote) Close() error { return r.close() }
+
+// get asks for a path and returns the body of a 200. Reading it fails when the
+// source is silent for stallTimeout.
+func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watch := time.AfterFunc(dialTimeout+stallTimeout, func() {
+		cancel(fmt.Errorf("%w: %s: silent for %s", ErrUnreachable, r.Name, dialTimeout+stallTimeout))
+	})
+	fail := func(err error) (io.ReadCloser, error) {
+		watch.Stop()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, r.Name, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path, nil)
+	if err != nil {
+		return fail(err)
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		err := fmt.Errorf("%s answers %q for %s", r.Name, resp.Status, path)
+		if resp.StatusCode == http.StatusNotFound {
+			err = fmt.Errorf("%w: %w", dag.ErrNotFound, err)
+		}
+		return fail(err)
+	}
+	watch.Reset(stallTimeout)
+	return &body{resp.Body, watch, cancel, ctx}, nil
+}
+
+// body is a response body with a watch on the source's silence.
+type body struct {
+	io.ReadCloser
+	watch  *time.Timer
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.watch.Reset(stallTimeout)
+	}
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(b.ctx); cause != nil {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.watch.Stop()
+	b.cancel(nil)
+	return b.ReadCloser.Close()
+}
+
+// CAR asks for the whole DAG at c as a CAR (trustless gateway specification).
+func (r *Remote) CAR(ctx context.Context, c cid.Cid) (io.ReadCloser, error) {
+	return r.get(ctx, "/ipfs/"+c.String()+"?format=car", "application/vnd.ipld.car; version=1; order=dfs; dups=n")
+}
+
+// Block asks for one IPFS block and checks it.
+func (r *Remote) Block(ctx context.Context, c cid.Cid) ([]byte, error) {
+	rc, err := r.get(ctx, "/ipfs/"+c.String()+"?format=raw", "application/vnd.ipld.raw")
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	data, err := io.ReadAll(io.LimitReader(rc, dag.MaxBlockSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, r.Name, err)
+	}
+	return data, dag.Block{CID: c, Data: data}.Check()
+}
+
+// Log returns the live tlog-tiles prefix that the remote has of a log.
+func (r *Remote) Log(origin string) *LogPrefix {
+	sum := sha256.Sum256([]byte(origin))
+	return &LogPrefix{r, "/tlog/" + hex.EncodeToString(sum[:]) + "/"}
+}
+
+// LogPrefix reads the files of a tlog-tiles prefix.
+type LogPrefix struct {
+	r      *Remote
+	prefix string
+}
+
+// maxLogFile is the largest file of a tlog-tiles prefix: a bundle of 256 entries.
+const maxLogFile = 256 * (2 + 65535)
+
+// ReadEndpoint returns one file of the prefix.
+func (p *LogPrefix) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
+	rc, err := p.r.get(ctx, p.prefix+path, "")
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	data, err := io.ReadAll(io.LimitReader(rc, maxLogFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, p.r.Name, err)
+	}
+	if len(data) > maxLogFile {
+		return nil, fmt.Errorf("%w: %s: %s is longer than a log's file can be", ErrUnreachable, p.r.Name, path)
+	}
+	return data, nil
+}

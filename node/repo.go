@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Version is the number of the repository layout that this package writes.
+const Version = 1
+
+var (
+	// ErrNoRepo: there is no repository in the folder.
+	ErrNoRepo = errors.New("no repository")
+	// ErrRepoExists: a repository, or something else, is in the folder already.
+	ErrRepoExists = errors.New("folder is not empty")
+	// ErrNewerRepo: the repository was written by a newer program.
+	ErrNewerRepo = errors.New("repository is of a newer version")
+	// ErrHeld: another process has the repository open.
+	ErrHeld = errors.New("repository is held by another process")
+)
+
+// Repo is an open repository. Its methods are safe for concurrent use.
+type Repo struct {
+	dir  string
+	lock *os.File
+	// Blocks is the store of IPFS blocks.
+	Blocks *Store
+	// Config is what config.toml says.
+	Config  Config
+	records records
+}
+
+const (
+	versionFile  = "version"
+	identityFile = "identity.key"
+	lockFile     = "repo.lock"
+	packsDir     = "packs"
+	metaDir      = "meta"
+)
+
+// Create makes a repository in dir, which must be empty or absent, and opens it.
+func Create(ctx context.Context, dir string) (*Repo, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	lock, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	for _, n := range names {
+		if n.Name() != lockFile {
+			return nil, fmt.Errorf("create repository in %s: %w: it holds %q", dir, ErrRepoExists, n.Name())
+		}
+	}
+	for _, sub := range []string{packsDir, metaDir} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("create repository: %w", err)
+		}
+	}
+	key, err := newIdentity()
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, identityFile), key, 0o600); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, configFile), []byte(defaultConfig), 0o600); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	// The version comes last: a folder without one is not a repository yet.
+	version := []byte(strconv.Itoa(Version) + "\n")
+	if err := writeFile(filepath.Join(dir, versionFile), version, 0o600); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := lock.Close(); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	return Open(ctx, dir)
+}
+
+// Exists reports whether dir holds a repository, of whatever version.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, versionFile))
+	return err == nil
+}
+
+// Open opens the repository in dir and holds its lock until Close. The error
+// wraps ErrNoRepo, ErrHeld, ErrNewerRepo or ErrDamaged.
+func Open(ctx context.Context, dir string) (*Repo, error) {
+	if !Exists(dir) {
+		return nil, fmt.Errorf("%w in %s", ErrNoRepo, dir)
+	}
+	lock, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repo{dir: dir, lock: lock, records: records{dir: filepath.Join(dir, metaDir)}}
+	if err := r.load(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository %s: %w", dir, err), r.Close())
+	}
+	return r, nil
+}
+
+func (r *Repo) load(ctx context.Context) error {
+	data, err := os.ReadFile(filepath.Join(r.dir, versionFile))
+	if err != nil {
+		return err
+	}
+	v, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return fmt.Errorf("version file: %w", err)
+	}
+	if v > Version {
+		return fmt.Errorf("%w: %d, this program knows %d", ErrNewerRepo, v, Version)
+	}
+	if r.Config, err = readConfig(r.dir); err != nil {
+		return err
+	}
+	if err := cleanTemporary(r.dir); err != nil {
+		return err
+	}
+	if err := r.records.clean(); err != nil {
+		return err
+	}
+	r.Blocks, err = openStore(ctx, filepath.Join(r.dir, packsDir))
+	return err
+}
+
+// Close releases the repository. IPFS blocks that were put and not synced may be
+// lost.
+func (r *Repo) Close() error {
+	var err error
+	if r.Blocks != nil {
+		err = r.Blocks.close()
+	}
+	return errors.Join(err, r.lock.Close())
+}
+
+// Dir is the repository's folder.
+func (r *Repo) Dir() string { return r.dir }
+
+// acquire takes the lock: flock(2), which also excludes within a process and is
+// released by the kernel when the process dies.
+func acquire(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock repository: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock repository: %w", err)
+		}
+		holder, _ := io.ReadAll(io.LimitReader(f, 20)) // for the message only
+		return nil, fmt.Errorf("%w: process %s has %s", ErrHeld, strings.TrimSpace(string(holder)), dir)
+	}
+	pid := fmt.Appendf(nil, "%d\n", os.Getpid())
+	if err := errors.Join(f.Truncate(0), second(f.WriteAt(pid, 0))); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock repository: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+func second(_ int, err error) error { return err }
+
+// ReadFile returns a file of the repository, or an error that wraps fs.ErrNotExist.
+func (r *Repo) ReadFile(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(r.dir, name))
+}
+
+// WriteFile writes a file of the repository durably, readable by its owner only.
+// Its folder is made if it is not there.
+func (r *Repo) WriteFile(name string, data []byte) error {
+	path := filepath.Join(r.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return writeFile(path, data, 0o600)
+}
+
+// Glob returns the names of the repository's files that match a pattern, sorted.
+func (r *Repo) Glob(pattern string) ([]string, error) {
+	return fs.Glob(os.DirFS(r.dir), pattern)
+}

@@ -1,0 +1,200 @@
+package restore
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+)
+
+var (
+	// ErrTarget: the target holds something already, or is not a folder.
+	ErrTarget = errors.New("target is not an empty folder")
+	// ErrBusy: another process restores to the same target.
+	ErrBusy = errors.New("another restore writes to this target")
+)
+
+// Options configures a restore.
+type Options struct {
+	// Progress, if not nil, is called as documents are verified and written.
+	Progress func(Progress)
+}
+
+// Progress tells how far a restore is.
+type Progress struct {
+	Phase     string // "verify" or "write"
+	Documents uint64 // done in this phase
+	Total     uint64
+}
+
+// Folder restores the documents of a save point, all of which must be in the
+// bank, to the folder target, which must be absent or empty. The error wraps
+// ErrTarget, ErrBusy, savepoints.ErrDamaged, or is the file system's. After an
+// error the target is as it was.
+func Folder(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, target string, o Options) (dag.Totals, error) {
+	target, err := filepath.Abs(target)
+	if err != nil {
+		return dag.Totals{}, err
+	}
+	if err := CheckTarget(target); err != nil {
+		return dag.Totals{}, err
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	totals := s.Manifest.Totals
+	o.Progress(Progress{"verify", 0, totals.Documents})
+	if _, err := b.Verify(ctx, s); err != nil {
+		return dag.Totals{}, err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
+		return dag.Totals{}, err
+	}
+	st, err := newStaging(target)
+	if err != nil {
+		return dag.Totals{}, err
+	}
+	defer st.release()
+	w := &writer{src: b.Repo().Blocks, dir: st.dir, made: map[string]bool{}}
+	err = w.writeAll(ctx, s, o.Progress)
+	if err == nil {
+		err = st.commit(target)
+	}
+	if err != nil {
+		return w.done, errors.Join(fmt.Errorf("restore to %s: %w", target, err), os.RemoveAll(st.dir))
+	}
+	return w.done, nil
+}
+
+// CheckTarget reports whether a restore may write to target.
+func CheckTarget(target string) error {
+	names, err := os.ReadDir(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %s is a file", ErrTarget, target)
+	case err != nil:
+		return err
+	case len(names) > 0:
+		return fmt.Errorf("%w: %s holds %q", ErrTarget, target, names[0].Name())
+	}
+	return nil
+}
+
+// staging is the folder that becomes the target.
+type staging struct {
+	dir  string
+	lock *os.File
+}
+
+// newStaging makes an empty staging folder and locks it (flock), after removing
+// one that a killed restore left.
+func newStaging(target string) (*staging, error) {
+	dir := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".restoring")
+	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	st := &staging{dir, lock}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		st.release()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: %s", ErrBusy, target)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	old, err := os.ReadDir(dir)
+	for _, e := range old {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	if err != nil {
+		st.release()
+		return nil, fmt.Errorf("clear %s: %w", dir, err)
+	}
+	return st, nil
+}
+
+func (st *staging) release() { st.lock.Close() }
+
+// commit makes all that was written durable and gives it the target's name. On
+// Linux rename(2) replaces an empty folder, and fails if it is not empty any more.
+func (st *staging) commit(target string) error {
+	if err := syncTree(st.lock); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	if err := os.Rename(st.dir, target); err != nil {
+		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENOTDIR) {
+			return fmt.Errorf("%w: %w", ErrTarget, err)
+		}
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(target))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// writer writes documents below a folder.
+type writer struct {
+	src  dag.Source
+	dir  string
+	made map[string]bool // folders that are there
+	done dag.Totals
+}
+
+func (w *writer) writeAll(ctx context.Context, s savepoints.Savepoint, progress func(Progress)) error {
+	total := s.Manifest.Totals.Documents
+	for doc, err := range dag.Documents(ctx, w.src, s.Manifest.State) {
+		if err != nil {
+			return err
+		}
+		if err := w.write(ctx, doc); err != nil {
+			return fmt.Errorf("document %q: %w", doc.Path, err)
+		}
+		w.done.Documents++
+		w.done.Bytes += doc.Bytes
+		progress(Progress{"write", w.done.Documents, total})
+	}
+	if w.done != s.Manifest.Totals {
+		return fmt.Errorf("wrote %d documents of %d bytes, the manifest says %d of %d",
+			w.done.Documents, w.done.Bytes, total, s.Manifest.Totals.Bytes)
+	}
+	return nil
+}
+
+func (w *writer) write(ctx context.Context, doc dag.Document) (err error) {
+	path := filepath.Join(w.dir, filepath.FromSlash(doc.Path))
+	if dir := filepath.Dir(path); !w.made[dir] {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+		w.made[dir] = true
+	}
+	// O_EXCL: names that the file system takes for one must not overwrite each
+	// other.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	buf := bufio.NewWriterSize(f, dag.ChunkSize) // one write for most documents
+	if doc.Bytes < dag.ChunkSize {
+		buf = bufio.NewWriterSize(f, int(doc.Bytes)+1)
+	}
+	if _, err := dag.CopyDocument(ctx, w.src, doc.Link, buf); err != nil {
+		return err
+	}
+	return buf.Flush()
+}

@@ -1,0 +1,124 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
+)
+
+// ErrArchive: a CAR that is not the archive of a save point.
+var ErrArchive = errors.New("not an archive of a save point")
+
+// Export writes a save point as an archive: a CARv1 with two roots, the manifest,
+// whose whole DAG follows depth first, and one raw block that holds the C2SP
+// tlog-proof with the log entry in its extra line.
+func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
+	proof := dag.RawBlock(s.Proof)
+	src := &withBlock{b.repo.Blocks, proof}
+	if err := dag.WriteCAR(ctx, w, src, s.CID, proof.CID); err != nil {
+		return fmt.Errorf("export %s: %w", s.CID, err)
+	}
+	return nil
+}
+
+// withBlock is a source with one more IPFS block.
+type withBlock struct {
+	dag.Source
+	block dag.Block
+}
+
+func (s *withBlock) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	if c == s.block.CID {
+		return s.block.Data, nil
+	}
+	return s.Source.Get(ctx, c)
+}
+
+// Import reads an archive, verifies it under the trust policies in force, and
+// keeps the save point. policy, if not nil, is the only one that counts. Nothing
+// of the archive is believed: the proof must verify, the manifest agree with its
+// entry, the DAG be complete and canonical. The error wraps ErrArchive,
+// dag.ErrTruncated, dag.ErrHash, anchor.ErrUntrusted and others; nothing is kept
+// then but unpinned IPFS blocks.
+func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+	s, err := b.importArchive(ctx, r, policy, progress)
+	if err != nil {
+		return Savepoint{}, fmt.Errorf("import: %w", err)
+	}
+	return s, nil
+}
+
+func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+	car, err := dag.ReadCAR(r)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	if len(car.Roots) != 2 {
+		return Savepoint{}, fmt.Errorf("%w: %d roots, not 2", ErrArchive, len(car.Roots))
+	}
+	if _, err := car.CopyDAG(ctx, b.repo.Blocks, car.Roots, progress); err != nil {
+		return Savepoint{}, err
+	}
+	manifest, proofCID := car.Roots[0], car.Roots[1]
+	proof, err := b.repo.Blocks.Get(ctx, proofCID)
+	if err != nil {
+		return Savepoint{}, asTruncated(err)
+	}
+	s, err := b.openAnyProof(policy, proof)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	if s.CID != manifest {
+		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
+	}
+	return b.adopt(ctx, s)
+}
+
+// openAnyProof verifies a proof under the one policy, or under the policy in
+// force for its log.
+func (b *Bank) openAnyProof(policy *anchor.Policy, proof []byte) (Savepoint, error) {
+	if policy != nil {
+		return openProof(policy, proof)
+	}
+	policies := b.Policies()
+	if len(policies) == 0 {
+		return Savepoint{}, ErrNoTrust
+	}
+	var errs []error
+	for _, p := range policies {
+		s, err := openProof(p, proof)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, fmt.Errorf("under the policy for %q: %w", p.Origin, err))
+	}
+	return Savepoint{}, errors.Join(errs...)
+}
+
+// adopt verifies a save point of somebody else, all of whose IPFS blocks should
+// be in the repository, and keeps it.
+func (b *Bank) adopt(ctx context.Context, s Savepoint) (Savepoint, error) {
+	s, err := b.withManifest(ctx, s)
+	if err != nil {
+		return Savepoint{}, asTruncated(err)
+	}
+	if _, err := b.verifyState(ctx, s); err != nil {
+		return Savepoint{}, asTruncated(err)
+	}
+	return s, b.keepReceipt(ctx, s)
+}
+
+// asTruncated says of a missing IPFS block that what should have brought it
+// stopped short.
+func asTruncated(err error) error {
+	if errors.Is(err, dag.ErrNotFound) {
+		return fmt.Errorf("%w: %w", dag.ErrTruncated, err)
+	}
+	return err
+}

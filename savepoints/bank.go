@@ -1,0 +1,331 @@
+package savepoints
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs/go-cid"
+)
+
+// Files of the repository that this package keeps.
+const (
+	logKeyFile   = "log.key"
+	trustFile    = "trust.policy"
+	trustDir     = "trust.d"
+	instanceFile = "instance"
+)
+
+// Bank is an open repository as the place where save points go. It is safe for
+// concurrent use; takes happen one after the other.
+type Bank struct {
+	repo  *node.Repo
+	store logStore
+
+	// What follows is set only in a bank with a log of its own.
+	log      *anchor.Log
+	instance [16]byte
+	taking   sync.Mutex
+	ledger   *ledger
+
+	mu       sync.RWMutex // guards policies
+	policies map[string]*anchor.Policy
+	own      *anchor.Policy
+}
+
+// logStore is what a log needs of a repository.
+type logStore struct {
+	*node.Store
+	repo *node.Repo
+}
+
+func (s logStore) Head(ctx context.Context, name string) ([]byte, error) {
+	return s.repo.Head(ctx, name)
+}
+
+func (s logStore) SwapHead(ctx context.Context, name string, old, new []byte) error {
+	return s.repo.SwapHead(ctx, name, old, new)
+}
+
+// Init makes a repository with a log of its own in dir, which must be empty or
+// absent. origin names the log; if it is empty, a name is made from the random
+// id of the instance.
+func Init(ctx context.Context, dir, origin string) (*Bank, error) {
+	var instance [16]byte
+	if _, err := rand.Read(instance[:]); err != nil {
+		return nil, err
+	}
+	if origin == "" {
+		origin = "ipfs-savepoint.invalid/" + hex.EncodeToString(instance[:])
+	}
+	if err := anchor.CheckOrigin(origin); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	skey, vkey, err := anchor.GenerateKey(origin)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := node.Create(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := initLog(ctx, repo, instance, skey, vkey); err != nil {
+		return nil, errors.Join(fmt.Errorf("init %s: %w", dir, err), repo.Close())
+	}
+	if err := repo.Close(); err != nil {
+		return nil, err
+	}
+	return Open(ctx, dir)
+}
+
+func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey, vkey string) error {
+	signer, err := anchor.NewSigner(skey)
+	if err != nil {
+		return err
+	}
+	if err := repo.WriteFile(instanceFile, []byte(hex.EncodeToString(instance[:])+"\n")); err != nil {
+		return err
+	}
+	if err := repo.WriteFile(trustFile, anchor.FormatPolicy(vkey)); err != nil {
+		return err
+	}
+	if _, err := anchor.Open(ctx, logStore{repo.Blocks, repo}, signer, anchor.Options{Create: true}); err != nil {
+		return err
+	}
+	// The key comes last: without it the repository is a reader's, not a
+	// writer's with half a log.
+	return repo.WriteFile(logKeyFile, []byte(skey+"\n"))
+}
+
+// Open opens the repository in dir.
+func Open(ctx context.Context, dir string) (*Bank, error) {
+	repo, err := node.Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, repo)
+}
+
+// OpenReader opens the repository in dir, or makes one there without a log.
+func OpenReader(ctx context.Context, dir string) (*Bank, error) {
+	repo, err := node.Open(ctx, dir)
+	if errors.Is(err, node.ErrNoRepo) {
+		repo, err = node.Create(ctx, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, repo)
+}
+
+func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}}
+	if err := b.load(ctx); err != nil {
+		return nil, errors.Join(err, repo.Close())
+	}
+	return b, nil
+}
+
+func (b *Bank) load(ctx context.Context) error {
+	names, err := b.repo.Glob(trustDir + "/*.policy")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := b.loadPolicy(name); err != nil {
+			return err
+		}
+	}
+	skey, err := b.repo.ReadFile(logKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if b.own, err = b.loadPolicy(trustFile); err != nil {
+		return err
+	}
+	return b.openLog(ctx, strings.TrimSpace(string(skey)))
+}
+
+func (b *Bank) loadPolicy(name string) (*anchor.Policy, error) {
+	data, err := b.repo.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("trust policy: %w", err)
+	}
+	p, err := anchor.ParsePolicy(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	b.policies[p.Origin] = p
+	return p, nil
+}
+
+func (b *Bank) openLog(ctx context.Context, skey string) error {
+	signer, err := anchor.NewSigner(skey)
+	if err != nil {
+		return fmt.Errorf("%s: %w", logKeyFile, err)
+	}
+	if signer.Name() != b.own.Origin {
+		return fmt.Errorf("%w: %s is of log %q, %s of %q", anchor.ErrPolicy, logKeyFile, signer.Name(), trustFile, b.own.Origin)
+	}
+	id, err := b.repo.ReadFile(instanceFile)
+	if err != nil {
+		return err
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(id)))
+	if err != nil || len(raw) != len(b.instance) {
+		return fmt.Errorf("file %s does not hold 16 bytes in hexadecimal", instanceFile)
+	}
+	copy(b.instance[:], raw)
+	b.ledger = newLedger(b)
+	if b.log, err = anchor.Open(ctx, b.store, signer, anchor.Options{Admit: b.ledger.admit}); err != nil {
+		return err
+	}
+	return b.ledger.load(ctx)
+}
+
+// Close releases the repository.
+func (b *Bank) Close() error { return b.repo.Close() }
+
+// Repo is the bank's repository.
+func (b *Bank) Repo() *node.Repo { return b.repo }
+
+// Origin is the name of the bank's own log; empty if it has none.
+func (b *Bank) Origin() string {
+	if b.own == nil {
+		return ""
+	}
+	return b.own.Origin
+}
+
+// TrustPolicy returns the bytes of the policy by which others believe the bank's
+// own log.
+func (b *Bank) TrustPolicy() ([]byte, error) {
+	if b.own == nil {
+		return nil, ErrNoLogKey
+	}
+	return b.repo.ReadFile(trustFile)
+}
+
+// Trust puts a trust policy in force for this session. Keep makes it last. The
+// error wraps anchor.ErrPolicy, or ErrTrustConflict if another policy for the
+// same log is in force: that is for a person to change.
+func (b *Bank) Trust(policy []byte) (*anchor.Policy, error) {
+	p, err := anchor.ParsePolicy(policy)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := b.keptPolicy(p.Origin)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil && string(kept) != string(policy) {
+		return nil, fmt.Errorf("%w: %s; the one kept in the repository differs", ErrTrustConflict, p.Origin)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.policies[p.Origin] = p
+	return p, nil
+}
+
+func (b *Bank) keptPolicy(origin string) ([]byte, error) {
+	name := policyName(origin)
+	if origin == b.Origin() {
+		name = trustFile
+	}
+	data, err := b.repo.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// Keep makes a policy that Trust has put in force part of the repository.
+func (b *Bank) Keep(policy []byte) error {
+	p, err := b.Trust(policy)
+	if err != nil || p.Origin == b.Origin() {
+		return err
+	}
+	return b.repo.WriteFile(policyName(p.Origin), policy)
+}
+
+func policyName(origin string) string { return trustDir + "/" + LogID(origin)[:16] + ".policy" }
+
+// LogID is the name of a log in URLs: the SHA-256 of its origin in hexadecimal.
+func LogID(origin string) string {
+	sum := sha256.Sum256([]byte(origin))
+	return hex.EncodeToString(sum[:])
+}
+
+// Policies returns the trust policies in force, sorted by origin.
+func (b *Bank) Policies() []*anchor.Policy {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var out []*anchor.Policy
+	for _, p := range b.policies {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(x, y *anchor.Policy) int { return strings.Compare(x.Origin, y.Origin) })
+	return out
+}
+
+func (b *Bank) policy(origin string) (*anchor.Policy, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	p, ok := b.policies[origin]
+	if !ok {
+		return nil, fmt.Errorf("%w for log %q", ErrNoTrust, origin)
+	}
+	return p, nil
+}
+
+// Head returns the newest verified head of a log that the bank holds; the bank's
+// own if origin is empty.
+func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
+	if origin == "" {
+		if b.own == nil {
+			return anchor.Head{}, fmt.Errorf("%w: say which log", ErrNoLogKey)
+		}
+		origin = b.own.Origin
+	}
+	p, err := b.policy(origin)
+	if err != nil {
+		return anchor.Head{}, err
+	}
+	h, ok, err := anchor.LoadHead(ctx, b.store, p)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: nothing of log %q", ErrNotFound, origin)
+	}
+	return h, err
+}
+
+// LogRoot finds the newest verified root of a log by its LogID.
+func (b *Bank) LogRoot(id string) (cid.Cid, bool) {
+	for _, p := range b.Policies() {
+		if LogID(p.Origin) == id {
+			h, err := b.Head(context.Background(), p.Origin)
+			return h.Root, err == nil
+		}
+	}
+	return cid.Undef, false
+}
+
+// view opens the bank's verified copy of a log.
+func (b *Bank) view(ctx context.Context, p *anchor.Policy) (*anchor.View, error) {
+	h, err := b.Head(ctx, p.Origin)
+	if err != nil {
+		return nil, err
+	}
+	return anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p)
+}

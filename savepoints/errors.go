@@ -1,0 +1,25 @@
+package savepoints
+
+import "errors"
+
+// Errors that a caller decides by.
+var (
+	// ErrUsage: an argument that cannot be used: a name, a reference, a source
+	// that is not a folder or holds a symlink or device.
+	ErrUsage = errors.New("cannot be used")
+	// ErrNotFound: no such save point.
+	ErrNotFound = errors.New("no such save point")
+	// ErrAmbiguous: several logs hold such a save point.
+	ErrAmbiguous = errors.New("several logs hold such a save point")
+	// ErrConflict: the log already says something else about this point of the
+	// policy's execution.
+	ErrConflict = errors.New("conflict with an earlier save point")
+	// ErrNoLogKey: the repository follows logs and has none of its own.
+	ErrNoLogKey = errors.New("repository has no log of its own")
+	// ErrNoTrust: there is no trust policy for what is to be read.
+	ErrNoTrust = errors.New("no trust policy")
+	// ErrTrustConflict: another trust policy for the same log is in force.
+	ErrTrustConflict = errors.New("another trust policy for this log is in force")
+	// ErrDamaged: a save point that the repository should hold is not whole.
+	ErrDamaged = errors.New("save point is damaged")
+)

@@ -1,0 +1,312 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
+
+// FetchOptions says what to fetch and from where.
+type FetchOptions struct {
+	// Policy is the trust policy of the log that anchors the save point.
+	Policy *anchor.Policy
+	// Sources are asked for it: multiaddrs that end in /p2p/<id>, URLs of
+	// gateways, archives (CAR files), folders of repositories.
+	Sources []string
+	// Progress, if not nil, is called as IPFS blocks arrive.
+	Progress func(node.Progress)
+	// Report, if not nil, gets a line for a person now and then.
+	Report func(format string, args ...any)
+}
+
+func (o FetchOptions) report(format string, args ...any) {
+	if o.Report != nil {
+		o.Report(format, args...)
+	}
+}
+
+// Fetch finds a save point at the sources, brings it into the repository,
+// verifies every byte, and keeps it. The newest head that a source shows is
+// checked against the head that the bank holds and against the other sources'
+// (anchor.ErrRollback, anchor.ErrFork). A fetch that was interrupted goes on where
+// it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
+// what did not verify.
+func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, error) {
+	archives, places, err := sortSources(o.Sources)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	remotes, err := b.dial(ctx, places)
+	defer closeAll(remotes)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	var reasons []error
+	if len(remotes) > 0 {
+		s, err := b.fetchFrom(ctx, ref, o, remotes)
+		if err == nil || len(archives) == 0 || ctx.Err() != nil {
+			return s, err
+		}
+		reasons = append(reasons, err)
+	}
+	for _, path := range archives {
+		s, err := b.fetchArchive(ctx, ref, o, path)
+		if err == nil {
+			return s, nil
+		}
+		reasons = append(reasons, fmt.Errorf("%s: %w", path, err))
+	}
+	return Savepoint{}, errors.Join(reasons...)
+}
+
+// sortSources tells files from other sources.
+func sortSources(sources []string) (archives, places []string, err error) {
+	if len(sources) == 0 {
+		return nil, nil, fmt.Errorf("%w: no source to ask", ErrUsage)
+	}
+	for _, s := range sources {
+		switch {
+		case strings.Contains(s, "://") || strings.Contains(s, "/p2p/"):
+			places = append(places, s)
+		default:
+			st, err := os.Stat(s)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, nil, fmt.Errorf("%w: source: %w", ErrUsage, err)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			if st.IsDir() {
+				places = append(places, s)
+			} else {
+				archives = append(archives, s)
+			}
+		}
+	}
+	return archives, places, nil
+}
+
+// dial prepares sources that are not files. A folder is opened as a repository.
+func (b *Bank) dial(ctx context.Context, places []string) ([]*source, error) {
+	var out []*source
+	for _, place := range places {
+		s, err := dialOne(ctx, place)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// source is a place to ask, and the bank behind it if that is ours to close.
+type source struct {
+	*node.Remote
+	bank *Bank
+}
+
+func dialOne(ctx context.Context, place string) (*source, error) {
+	if strings.Contains(place, "://") || strings.Contains(place, "/p2p/") {
+		r, err := node.Dial(place)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+		return &source{r, nil}, nil
+	}
+	bank, err := Open(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	r, err := node.Local(place, bank.repo, bank.LogRoot)
+	if err != nil {
+		return nil, errors.Join(err, bank.Close())
+	}
+	return &source{r, bank}, nil
+}
+
+func closeAll(sources []*source) {
+	for _, s := range sources {
+		s.Close() // nothing was written through it
+		if s.bank != nil {
+			s.bank.Close()
+		}
+	}
+}
+
+func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Savepoint, error) {
+	v, good, err := b.discover(ctx, o, sources)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	o.report("log %s: size %d, verified", v.Head().Origin, v.Head().Size)
+	remotes := make([]*node.Remote, len(good))
+	for i, s := range good {
+		remotes[i] = s.Remote
+	}
+	s, err := b.find(ctx, v, ref, remotes)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
+	return b.fetchSavepoint(ctx, s, remotes, o.Progress)
+}
+
+// fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
+// keeps it. Damage in what the repository held already is fetched again, once.
+func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
+	for again := true; ; again = false {
+		if err := b.repo.Fetch(ctx, remotes, s.CID, progress); err != nil {
+			return Savepoint{}, err
+		}
+		adopted, err := b.adopt(ctx, s)
+		if err == nil || !again || !errors.Is(err, dag.ErrHash) {
+			return adopted, err
+		}
+	}
+}
+
+// headTimeout bounds how long one source may take to show the head of a log.
+const headTimeout = 15 * time.Second
+
+// discover asks all sources for the head of the log at the same time, takes the
+// largest, requires that all others are consistent with it, and brings the bank's
+// copy of the log up to it. It returns the view of that copy and the sources that
+// answered, the largest head's first.
+func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (*anchor.View, []*source, error) {
+	views := make([]*anchor.View, len(sources))
+	errs := make([]error, len(sources))
+	var wg sync.WaitGroup
+	for i, s := range sources {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
+			defer cancel()
+			views[i], errs[i] = anchor.OpenView(ctx, s.Log(o.Policy.Origin), o.Policy)
+			if errs[i] != nil && ctx.Err() != nil {
+				errs[i] = errors.Join(context.Cause(ctx), errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	best := -1
+	var good []*source
+	for i, v := range views {
+		if errs[i] != nil {
+			o.report("source %s: %v", sources[i].Name, errs[i])
+			continue
+		}
+		good = append(good, sources[i])
+		if best < 0 || v.Head().Size > views[best].Head().Size {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(errs...))
+	}
+	for i, v := range views {
+		if v != nil && i != best {
+			if err := views[best].Extends(ctx, v.Head()); err != nil {
+				return nil, nil, fmt.Errorf("%s and %s: %w", sources[best].Name, sources[i].Name, err)
+			}
+		}
+	}
+	if _, err := anchor.Mirror(ctx, b.store, sources[best].Log(o.Policy.Origin), o.Policy); err != nil {
+		return nil, nil, err
+	}
+	slices.SortStableFunc(good, func(x, y *source) int {
+		if x == sources[best] {
+			return -1
+		}
+		return 0
+	})
+	v, err := b.view(ctx, o.Policy)
+	return v, good, err
+}
+
+// find looks a save point up in a verified log and proves it. Only a reference by
+// block needs manifests before the choice is made; they are fetched one by one.
+func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote) (Savepoint, error) {
+	var candidates []Savepoint
+	records := map[int64][]byte{}
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return Savepoint{}, err
+		}
+		s, err := entry.Decode(e.Record)
+		if errors.Is(err, entry.ErrUnknownType) {
+			continue
+		}
+		if err != nil {
+			return Savepoint{}, fmt.Errorf("log entry %d: %w", e.Index, err)
+		}
+		if ref.matches(s) {
+			candidates = append(candidates, Savepoint{CID: s.Savepoint, Origin: v.Head().Origin, LogIndex: e.Index, Entry: s})
+			records[e.Index] = e.Record
+		}
+	}
+	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) {
+		if ref.Block == "" {
+			return s, nil
+		}
+		if err := b.fetchManifest(ctx, s, remotes); err != nil {
+			return s, err
+		}
+		return b.withManifest(ctx, s)
+	})
+	if err != nil {
+		return Savepoint{}, err
+	}
+	p, err := b.policy(s.Origin)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	proof, err := v.Prove(ctx, s.LogIndex, records[s.LogIndex])
+	if err != nil {
+		return Savepoint{}, err
+	}
+	return openProof(p, proof)
+}
+
+func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.Remote) error {
+	if ok, err := b.repo.Blocks.Has(ctx, s.CID); err != nil || ok {
+		return err
+	}
+	var errs []error
+	for _, r := range remotes {
+		data, err := r.Block(ctx, s.CID)
+		if err == nil {
+			return b.repo.Blocks.Put(ctx, dag.Block{CID: s.CID, Data: data})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// fetchArchive takes a save point out of an archive.
+func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Savepoint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	defer f.Close()
+	s, err := b.Import(ctx, f, o.Policy, func(got dag.Received) {
+		if o.Progress != nil {
+			o.Progress(node.Progress{Blocks: got.Blocks, Bytes: got.Bytes, Source: path})
+		}
+	})
+	if err != nil {
+		return Savepoint{}, err
+	}
+	return pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry) }),
+		func(s Savepoint) (Savepoint, error) { return s, nil })
+}

@@ -1,0 +1,147 @@
+package savepoints
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+)
+
+// Folder is a Source that reads every regular file below a folder: a file is a
+// document, a folder a collection. Files are opened one at a time and never
+// written. It is not safe for concurrent use.
+type Folder struct {
+	dir string
+	// seen is what each file was when it was listed.
+	seen map[string]stamp
+	// Dropped are the folders without a file below them, which a state cannot
+	// hold; set by Documents, sorted.
+	Dropped []string
+}
+
+// stamp tells whether a file changed.
+type stamp struct {
+	size  int64
+	mtime int64 // nanoseconds
+}
+
+// OpenFolder returns the Source of a folder. The error wraps ErrUsage if dir is
+// not one.
+func OpenFolder(dir string) (*Folder, error) {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: source: %w", ErrUsage, err)
+	}
+	if !st.IsDir() {
+		return nil, fmt.Errorf("%w: source %s is not a folder", ErrUsage, dir)
+	}
+	return &Folder{dir: dir}, nil
+}
+
+// Documents lists all files before it returns the first. A symlink, device,
+// socket or pipe is refused (ErrUsage): what it stands for is not in the folder.
+func (f *Folder) Documents(ctx context.Context) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		f.seen, f.Dropped = map[string]stamp{}, nil
+		if _, err := f.list(ctx, "", f.seen); err != nil {
+			yield(Document{}, err)
+			return
+		}
+		paths := make([]string, 0, len(f.seen))
+		for path := range f.seen {
+			paths = append(paths, path)
+		}
+		slices.Sort(paths)
+		slices.Sort(f.Dropped)
+		for _, path := range paths {
+			open := func() (io.ReadCloser, error) { return os.Open(filepath.Join(f.dir, path)) }
+			if !yield(Document{Path: path, Open: open}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// list adds the files below a folder and returns their number.
+func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	entries, err := os.ReadDir(filepath.Join(f.dir, rel))
+	if err != nil {
+		return 0, fmt.Errorf("read source: %w", err)
+	}
+	count := 0
+	for _, e := range entries {
+		path := e.Name()
+		if rel != "" {
+			path = rel + "/" + e.Name()
+		}
+		if _, err := dag.SplitPath(path); err != nil {
+			return 0, err
+		}
+		n := 1
+		switch mode := e.Type(); {
+		case mode.IsDir():
+			if n, err = f.list(ctx, path, files); err != nil {
+				return 0, err
+			}
+			if n == 0 {
+				f.Dropped = append(f.Dropped, path)
+			}
+		case mode.IsRegular():
+			info, err := e.Info()
+			if err != nil {
+				return 0, fmt.Errorf("read source: %w", err)
+			}
+			files[path] = stamp{info.Size(), info.ModTime().UnixNano()}
+		default:
+			return 0, fmt.Errorf("%w: %q in the source is a %s", ErrUsage, path, kindOf(mode))
+		}
+		count += n
+	}
+	return count, nil
+}
+
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return "symlink"
+	case mode&fs.ModeDevice != 0:
+		return "device"
+	case mode&fs.ModeSocket != 0:
+		return "socket"
+	case mode&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	}
+	return "special file"
+}
+
+// Consistency lists the folder again: the documents belong to one moment if no
+// file came, went or changed while they were read.
+func (f *Folder) Consistency(ctx context.Context) (dag.Consistency, error) {
+	now := map[string]stamp{}
+	dropped := f.Dropped
+	_, err := f.list(ctx, "", now)
+	f.Dropped = dropped
+	c := dag.Consistency{Method: "unchanged-while-read"}
+	if err != nil {
+		if ctx.Err() != nil {
+			return c, err
+		}
+		return c, nil // a folder vanished while it was listed: not one moment
+	}
+	c.Consistent = len(now) == len(f.seen)
+	for path, s := range f.seen {
+		if now[path] != s {
+			c.Consistent = false
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,127 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
+
+// FollowOptions says what a follower does.
+type FollowOptions struct {
+	// Policy is the trust policy of the log that is followed.
+	Policy *anchor.Policy
+	// Source is asked for it: a multiaddr or the URL of a gateway.
+	Source string
+	// Interval is the pause between two looks at the log; 2 s if 0.
+	Interval time.Duration
+	// Fetched is called for each save point that was fetched and verified.
+	Fetched func(Savepoint)
+	// Failed is called with what went wrong; following goes on.
+	Failed func(error)
+}
+
+// Follow keeps a verified copy of a log and of all its save points until ctx
+// ends. That the source cannot be reached, or cannot be believed, is reported and
+// tried again; nothing is ever deleted because of it.
+func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
+	if o.Interval == 0 {
+		o.Interval = 2 * time.Second
+	}
+	r, err := node.Dial(o.Source)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	defer r.Close()
+	tick := time.NewTicker(o.Interval)
+	defer tick.Stop()
+	last := ""
+	done := int64(-1) // the size of the log up to which nothing is left to fetch
+	for {
+		size, err := b.followOnce(ctx, r, o, done)
+		if err == nil {
+			done = size
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		// The same trouble is not worth a line at every look.
+		if err != nil && err.Error() != last {
+			o.Failed(err)
+		}
+		last = ""
+		if err != nil {
+			last = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// followOnce looks at the log, fetches what is new, and returns the log's size.
+func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, done int64) (int64, error) {
+	head, err := anchor.Mirror(ctx, b.store, r.Log(o.Policy.Origin), o.Policy)
+	if err != nil || head.Size == done {
+		return head.Size, err
+	}
+	held := map[int64]bool{}
+	err = b.each(ctx, func(s Savepoint) (bool, error) {
+		if s.Origin == o.Policy.Origin {
+			held[s.LogIndex] = true
+		}
+		return true, nil
+	})
+	if err != nil {
+		return head.Size, err
+	}
+	v, err := b.view(ctx, o.Policy)
+	if err != nil {
+		return head.Size, err
+	}
+	var errs []error
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return head.Size, err
+		}
+		if held[e.Index] {
+			continue
+		}
+		s, err := b.followEntry(ctx, r, v, e)
+		if errors.Is(err, entry.ErrUnknownType) {
+			continue
+		}
+		if err != nil {
+			// One save point that cannot be had must not keep others away.
+			errs = append(errs, fmt.Errorf("log entry %d: %w", e.Index, err))
+			continue
+		}
+		o.Fetched(s)
+	}
+	return head.Size, errors.Join(errs...)
+}
+
+func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, e anchor.Entry) (Savepoint, error) {
+	if _, err := entry.Decode(e.Record); err != nil {
+		return Savepoint{}, err
+	}
+	p, err := b.policy(v.Head().Origin)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	proof, err := v.Prove(ctx, e.Index, e.Record)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	s, err := openProof(p, proof)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	return b.fetchSavepoint(ctx, s, []*node.Remote{r}, nil)
+}

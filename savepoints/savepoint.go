@@ -1,0 +1,279 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
+)
+
+// Savepoint is a save point that a bank holds: proven to be in a log, and whose
+// manifest agrees with its entry.
+type Savepoint struct {
+	CID      cid.Cid
+	Origin   string // of the log
+	LogIndex int64
+	Entry    entry.Savepoint
+	Manifest *dag.Manifest
+	// Proof is the C2SP tlog-proof of the entry, with the entry in its extra line.
+	Proof []byte
+}
+
+const receiptKind = "receipts"
+
+// receiptKey sorts receipts by log and index.
+func receiptKey(origin string, index int64) string {
+	return fmt.Sprintf("%s-%016d", LogID(origin)[:16], index)
+}
+
+// openProof verifies a proof under a policy and reads the entry that it proves.
+func openProof(p *anchor.Policy, proof []byte) (Savepoint, error) {
+	r, err := anchor.VerifyProof(p, proof)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	e, err := entry.Decode(r.Record)
+	if err != nil {
+		return Savepoint{}, fmt.Errorf("entry %d: %w", r.Index, err)
+	}
+	if e.Origin != p.Origin {
+		return Savepoint{}, fmt.Errorf("%w: entry %d says log %q, it is in %q", entry.ErrContradiction, r.Index, e.Origin, p.Origin)
+	}
+	return Savepoint{CID: e.Savepoint, Origin: p.Origin, LogIndex: r.Index, Entry: e, Proof: proof}, nil
+}
+
+// withManifest reads the manifest and compares it with the entry.
+func (b *Bank) withManifest(ctx context.Context, s Savepoint) (Savepoint, error) {
+	m, err := dag.ReadManifest(ctx, b.repo.Blocks, s.CID)
+	if err != nil {
+		return s, err
+	}
+	s.Manifest = m
+	if err := s.Entry.Agrees(m, s.CID); err != nil {
+		return s, fmt.Errorf("save point %s: %w", s.CID, err)
+	}
+	return s, nil
+}
+
+// keepReceipt pins a save point that is complete and verified, and then durably
+// notes that the bank holds it.
+func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
+	if err := b.repo.Pin(ctx, s.CID, s.Manifest.Policy.ID); err != nil {
+		return err
+	}
+	return b.repo.PutRecord(receiptKind, receiptKey(s.Origin, s.LogIndex), s.Proof)
+}
+
+// List returns the save points that the bank holds, of one policy or of all (""),
+// in the order of their logs, oldest first. A save point that is damaged ends the
+// list with an error that names it.
+func (b *Bank) List(ctx context.Context, policy string) ([]Savepoint, error) {
+	var out []Savepoint
+	err := b.each(ctx, func(s Savepoint) (bool, error) {
+		if policy == "" || s.Entry.Policy == entry.KeyOf(s.Entry.Instance, policy) {
+			s, err := b.withManifest(ctx, s)
+			if err != nil {
+				return false, fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
+			}
+			out = append(out, s)
+		}
+		return true, nil
+	})
+	return out, err
+}
+
+// each calls f for every receipt, oldest first, until it says stop.
+func (b *Bank) each(ctx context.Context, f func(Savepoint) (bool, error)) error {
+	keys, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return err
+	}
+	byPrefix := map[string]*anchor.Policy{}
+	for _, p := range b.Policies() {
+		byPrefix[LogID(p.Origin)[:16]] = p
+	}
+	for _, key := range keys {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		proof, err := b.repo.Record(receiptKind, key)
+		if err != nil {
+			return err
+		}
+		p := byPrefix[key[:min(16, len(key))]]
+		if p == nil {
+			continue // of a log that is not trusted, or not any more
+		}
+		s, err := openProof(p, proof)
+		if err != nil {
+			return fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+		}
+		if more, err := f(s); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// Resolve finds a save point that the bank holds. origin says in which log; if
+// it is empty there must be only one that has such a save point. The error wraps
+// ErrNotFound, ErrAmbiguous or ErrDamaged.
+func (b *Bank) Resolve(ctx context.Context, ref Ref, origin string) (Savepoint, error) {
+	var candidates []Savepoint
+	err := b.each(ctx, func(s Savepoint) (bool, error) {
+		if (origin == "" || s.Origin == origin) && ref.matches(s.Entry) {
+			candidates = append(candidates, s)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return Savepoint{}, err
+	}
+	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) { return b.withManifest(ctx, s) })
+	if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
+		err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
+	}
+	return s, err
+}
+
+// matches reports whether an entry can be what the reference means; for a
+// reference by block the manifest decides.
+func (r Ref) matches(e entry.Savepoint) bool {
+	if r.CID.Defined() {
+		return e.Savepoint == r.CID
+	}
+	return e.Policy == entry.KeyOf(e.Instance, r.Policy) && (r.Sequence == 0 || r.Sequence == e.Sequence)
+}
+
+// pick chooses among candidates in the order of their logs. complete adds the
+// manifest, which only a reference by block needs before the choice is made.
+func pick(ref Ref, candidates []Savepoint, complete func(Savepoint) (Savepoint, error)) (Savepoint, error) {
+	var found *Savepoint
+	for _, s := range slices.Backward(candidates) { // newest first
+		if found != nil && found.Origin == s.Origin {
+			continue
+		}
+		full, err := complete(s)
+		if err != nil {
+			return s, err
+		}
+		if ref.Block != "" && !full.at(ref.Block) {
+			continue
+		}
+		if found != nil {
+			return s, fmt.Errorf("%w: %s in %q and %q", ErrAmbiguous, ref, found.Origin, s.Origin)
+		}
+		found = &full
+	}
+	if found == nil {
+		return Savepoint{}, fmt.Errorf("%w: %s", ErrNotFound, ref)
+	}
+	return *found, nil
+}
+
+// at reports whether the save point was taken at a save-state block.
+func (s Savepoint) at(tag string) bool {
+	return slices.ContainsFunc(s.Manifest.Triggers, func(t dag.Trigger) bool {
+		return t.Kind == dag.TriggerBlock && t.Tag == tag
+	})
+}
+
+// Blocks returns the tags of the save-state blocks at which it was taken.
+func (s Savepoint) Blocks() []string {
+	var tags []string
+	for _, t := range s.Manifest.Triggers {
+		if t.Kind == dag.TriggerBlock {
+			tags = append(tags, t.Tag)
+		}
+	}
+	return tags
+}
+
+// Verify reads every byte of a save point that the bank holds and checks it: the
+// proof under the trust policy, the entry in the log as far as the bank holds the
+// log, the manifest against the entry, every node and document, the pin. Whatever
+// is missing or wrong is an error that wraps ErrDamaged.
+func (b *Bank) Verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
+	t, err := b.verify(ctx, s)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
+	}
+	return t, err
+}
+
+func (b *Bank) verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
+	if err := b.verifyEntry(ctx, s); err != nil {
+		return dag.Totals{}, err
+	}
+	t, err := b.verifyState(ctx, s)
+	if err != nil {
+		return t, err
+	}
+	pinned, err := b.repo.Pinned(s.CID)
+	if err == nil && !pinned {
+		err = errors.New("it is not pinned")
+	}
+	return t, err
+}
+
+// verifyState checks all that the manifest links to.
+func (b *Bank) verifyState(ctx context.Context, s Savepoint) (dag.Totals, error) {
+	s, err := b.withManifest(ctx, s)
+	if err != nil {
+		return dag.Totals{}, err
+	}
+	m := s.Manifest
+	t, err := dag.VerifyState(ctx, b.repo.Blocks, m.State, m.Totals)
+	if err != nil {
+		return t, err
+	}
+	if t != m.Totals {
+		return t, fmt.Errorf("%w: the manifest says %d documents of %d bytes, the state has %d of %d",
+			entry.ErrContradiction, m.Totals.Documents, m.Totals.Bytes, t.Documents, t.Bytes)
+	}
+	missing, err := dag.Missing(ctx, b.repo.Blocks, s.CID)
+	if err == nil && len(missing) > 0 {
+		err = fmt.Errorf("IPFS block %s: %w", missing[0], dag.ErrNotFound)
+	}
+	return t, err
+}
+
+// verifyEntry checks that the newest head of the log, where the bank holds it,
+// still has the entry.
+func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
+	p, err := b.policy(s.Origin)
+	if err != nil {
+		return err
+	}
+	again, err := openProof(p, s.Proof)
+	if err != nil {
+		return err
+	}
+	if again.CID != s.CID {
+		return fmt.Errorf("%w: the proof is of %s", entry.ErrContradiction, again.CID)
+	}
+	v, err := b.view(ctx, p)
+	if errors.Is(err, ErrNotFound) {
+		return nil // came from an archive, without its log
+	}
+	if err != nil {
+		return err
+	}
+	if s.LogIndex >= v.Head().Size {
+		return nil // came from an archive newer than the copy of the log
+	}
+	e, err := v.Entry(ctx, s.LogIndex)
+	if err != nil {
+		return err
+	}
+	proven, err := anchor.VerifyProof(p, s.Proof)
+	if err == nil && string(e.Record) != string(proven.Record) {
+		err = fmt.Errorf("%w: the log holds another entry at %d than the proof", anchor.ErrFork, s.LogIndex)
+	}
+	return err
+}

@@ -1,0 +1,366 @@
+package savepoints
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
+)
+
+// Document is one document of the state to be saved.
+type Document struct {
+	Path string
+	// Open returns the document's bytes. It is called once.
+	Open func() (io.ReadCloser, error)
+}
+
+// Source gives the documents of a state.
+type Source interface {
+	// Documents returns every document once, in any order.
+	Documents(ctx context.Context) iter.Seq2[Document, error]
+	// Consistency says, after all documents were read, how they were made to
+	// belong to one moment.
+	Consistency(ctx context.Context) (dag.Consistency, error)
+}
+
+// TakeOptions describes a save point to be taken.
+type TakeOptions struct {
+	Policy string // the policy's id; see CheckID
+	// Blocks are the tags of the save-state blocks that execution passed. With
+	// none the save point is a manual one.
+	Blocks []string
+	// Height counts the executed policy blocks; nil if the engine has no count.
+	Height *uint64
+	// Provider names what reads the state; "folder" if empty.
+	Provider string
+	Version  string // of this program, for the manifest
+	// Progress, if not nil, is called as documents are written.
+	Progress func(documents, bytes uint64)
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// Taken is a save point and what it cost.
+type Taken struct {
+	Savepoint
+	Changed   uint64 // documents added, replaced or removed since the parent
+	NewBlocks uint64 // IPFS blocks that were not there
+	NewBytes  uint64
+	Existing  bool // the save point had been taken before
+}
+
+const pendingKind = "pending"
+
+func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
+
+// Take saves the state that source gives as the next save point of a policy and
+// anchors it in the bank's log. When it returns, documents, manifest, pin and
+// signed log head are on disk. A take at the same height with the same state
+// returns the save point that is there; with another state, or at a lower
+// height, the error wraps ErrConflict. Nothing is written if a name cannot be
+// used or two collide (dag.ErrName, dag.ErrNameCollision).
+func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
+	if b.log == nil {
+		return Taken{}, fmt.Errorf("take: %w", ErrNoLogKey)
+	}
+	if err := o.check(); err != nil {
+		return Taken{}, err
+	}
+	b.taking.Lock()
+	defer b.taking.Unlock()
+	t := &take{b: b, o: o, key: entry.KeyOf(b.instance, o.Policy), sink: &countingSink{store: b.repo.Blocks}}
+	if last, ok := b.ledger.last[t.key]; ok {
+		parent, err := b.withManifest(ctx, last)
+		if err != nil {
+			return Taken{}, fmt.Errorf("parent save point: %w", err)
+		}
+		t.parent = &parent
+	}
+	return t.run(ctx, source)
+}
+
+func (o *TakeOptions) check() error {
+	if err := CheckID("policy", o.Policy); err != nil {
+		return err
+	}
+	slices.Sort(o.Blocks)
+	o.Blocks = slices.Compact(o.Blocks)
+	for _, tag := range o.Blocks {
+		if err := CheckID("block", tag); err != nil {
+			return err
+		}
+	}
+	if o.Provider == "" {
+		o.Provider = "folder"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// take is one take in progress.
+type take struct {
+	b      *Bank
+	o      TakeOptions
+	key    entry.PolicyKey
+	parent *Savepoint
+	sink   *countingSink
+	docs   map[string]cid.Cid
+}
+
+func (t *take) run(ctx context.Context, source Source) (Taken, error) {
+	if err := t.checkHeight(); err != nil {
+		return Taken{}, err
+	}
+	root, totals, err := t.writeState(ctx, source)
+	if err != nil {
+		return Taken{}, err
+	}
+	if existing, err := t.existing(root.CID); existing != nil || err != nil {
+		if err != nil {
+			return Taken{}, err
+		}
+		return Taken{Savepoint: *existing, Existing: true}, nil
+	}
+	changed, err := t.changed(ctx)
+	if err != nil {
+		return Taken{}, err
+	}
+	consistency, err := source.Consistency(ctx)
+	if err != nil {
+		return Taken{}, err
+	}
+	block, err := t.manifest(ctx, dag.Manifest{
+		Version: dag.ManifestVersion, Profile: dag.Profile, Instance: t.b.instance,
+		Policy: dag.Policy{ID: t.o.Policy}, Triggers: t.triggers(), Height: t.o.Height,
+		State: root.CID, Totals: totals, Consistency: consistency,
+		Provider: dag.Provider{Name: t.o.Provider, Plugins: []string{}},
+		Tool:     dag.Tool{Name: "ipfs-savepoint", Version: t.o.Version},
+	})
+	if err != nil {
+		return Taken{}, err
+	}
+	s, err := t.anchor(ctx, block)
+	return Taken{Savepoint: s, Changed: changed, NewBlocks: t.sink.blocks, NewBytes: t.sink.bytes}, err
+}
+
+// checkHeight refuses a height that the policy has passed, before anything is read.
+func (t *take) checkHeight() error {
+	if t.o.Height == nil || t.parent == nil || t.parent.Entry.Height == nil {
+		return nil
+	}
+	if last := *t.parent.Entry.Height; *t.o.Height < last {
+		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, t.parent.CID)
+	}
+	return nil
+}
+
+// existing returns the save point that was taken at this height of this state.
+func (t *take) existing(state cid.Cid) (*Savepoint, error) {
+	if t.o.Height == nil || t.parent == nil || t.parent.Entry.Height == nil || *t.parent.Entry.Height != *t.o.Height {
+		return nil, nil
+	}
+	if t.parent.Manifest.State != state {
+		return nil, fmt.Errorf("%w: policy %s was saved at height %d with state %s, now it has %s",
+			ErrConflict, t.o.Policy, *t.o.Height, t.parent.Manifest.State, state)
+	}
+	return t.parent, nil
+}
+
+// writeState puts the documents and the directories. All names are checked
+// before the first document is read.
+func (t *take) writeState(ctx context.Context, source Source) (dag.Link, dag.Totals, error) {
+	var docs []Document
+	names := dag.NewTree()
+	for doc, err := range source.Documents(ctx) {
+		if err != nil {
+			return dag.Link{}, dag.Totals{}, err
+		}
+		if err := names.Set(doc.Path, dag.Link{}); err != nil {
+			return dag.Link{}, dag.Totals{}, err
+		}
+		docs = append(docs, doc)
+	}
+	if err := names.Check(); err != nil {
+		return dag.Link{}, dag.Totals{}, err
+	}
+	tree := dag.NewTree()
+	t.docs = make(map[string]cid.Cid, len(docs))
+	totals := dag.Totals{Documents: uint64(len(docs))}
+	for i, doc := range docs {
+		link, n, err := t.writeDocument(ctx, doc)
+		if err != nil {
+			return dag.Link{}, totals, fmt.Errorf("document %q: %w", doc.Path, err)
+		}
+		if err := tree.Set(doc.Path, link); err != nil {
+			return dag.Link{}, totals, err
+		}
+		t.docs[doc.Path] = link.CID
+		totals.Bytes += n
+		if t.o.Progress != nil {
+			t.o.Progress(uint64(i+1), totals.Bytes)
+		}
+	}
+	root, err := tree.Write(ctx, t.sink)
+	return root, totals, err
+}
+
+func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return dag.Link{}, 0, err
+	}
+	r, err := doc.Open()
+	if err != nil {
+		return dag.Link{}, 0, err
+	}
+	link, n, err := dag.WriteDocument(ctx, t.sink, r)
+	return link, n, errors.Join(err, r.Close())
+}
+
+// changed counts the documents that differ from the parent's.
+func (t *take) changed(ctx context.Context) (uint64, error) {
+	if t.parent == nil {
+		return uint64(len(t.docs)), nil
+	}
+	same, removed := 0, 0
+	for doc, err := range dag.Documents(ctx, t.b.repo.Blocks, t.parent.Manifest.State) {
+		if err != nil {
+			return 0, fmt.Errorf("parent save point: %w", err)
+		}
+		switch c, ok := t.docs[doc.Path]; {
+		case !ok:
+			removed++
+		case c == doc.Link.CID:
+			same++
+		}
+	}
+	return uint64(len(t.docs) - same + removed), nil
+}
+
+func (t *take) triggers() []dag.Trigger {
+	if len(t.o.Blocks) == 0 {
+		return []dag.Trigger{{Kind: dag.TriggerManual}}
+	}
+	var out []dag.Trigger
+	for _, tag := range t.o.Blocks {
+		out = append(out, dag.Trigger{Kind: dag.TriggerBlock, Tag: tag})
+	}
+	return out
+}
+
+// manifest completes the manifest with its place in the history and puts it. One
+// that a crash left pending is used again if it says the same, so that the save
+// point keeps the CID that somebody may have seen; else its pin is removed.
+func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) {
+	m.Sequence = 1
+	m.Time = t.o.Now().UTC()
+	if t.parent != nil {
+		m.Epoch, m.Sequence = t.parent.Entry.Epoch, t.parent.Entry.Sequence+1
+		m.Parent = &dag.Parent{Savepoint: t.parent.CID, Sequence: t.parent.Entry.Sequence}
+	}
+	if newest := t.b.ledger.time; m.Time.Before(newest) {
+		m.Time = newest // a clock that went back must not make time do so
+	}
+	old, c, err := t.pending(ctx)
+	if err != nil {
+		return dag.Block{}, err
+	}
+	if old != nil {
+		again := m
+		again.Time = old.Time
+		block, err := again.Block()
+		if err != nil || block.CID == c {
+			return block, err
+		}
+		if err := t.b.repo.Unpin(c); err != nil {
+			return dag.Block{}, err
+		}
+	}
+	block, err := m.Block()
+	if err != nil {
+		return dag.Block{}, err
+	}
+	return block, t.sink.Put(ctx, block)
+}
+
+// pending returns the manifest of this policy that was pinned and, as far as the
+// log knows, not anchored.
+func (t *take) pending(ctx context.Context) (*dag.Manifest, cid.Cid, error) {
+	data, err := t.b.repo.Record(pendingKind, pendingKey(t.key))
+	if err != nil || data == nil {
+		return nil, cid.Undef, err
+	}
+	c, err := cid.Decode(string(data))
+	if err != nil {
+		return nil, cid.Undef, fmt.Errorf("pending save point: %w", err)
+	}
+	m, err := dag.ReadManifest(ctx, t.b.repo.Blocks, c)
+	if errors.Is(err, dag.ErrNotFound) {
+		return nil, c, nil // noted, and lost before it was synced
+	}
+	return m, c, err
+}
+
+// anchor pins the manifest, appends its entry to the log and writes the receipt.
+func (t *take) anchor(ctx context.Context, manifest dag.Block) (Savepoint, error) {
+	m, err := dag.DecodeManifest(manifest.Data)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	if err := t.b.repo.PutRecord(pendingKind, pendingKey(t.key), []byte(manifest.CID.String())); err != nil {
+		return Savepoint{}, err
+	}
+	if err := t.b.repo.Pin(ctx, manifest.CID, t.o.Policy); err != nil {
+		return Savepoint{}, err
+	}
+	record, err := entry.Of(t.b.own.Origin, m, manifest.CID).Encode()
+	if err != nil {
+		return Savepoint{}, err
+	}
+	index, _, err := t.b.log.Append(ctx, record)
+	if err != nil {
+		return Savepoint{}, fmt.Errorf("anchor %s: %w", manifest.CID, err)
+	}
+	// The save point is anchored from here on, whatever happens to the receipt.
+	ctx = context.WithoutCancel(ctx)
+	v, err := t.b.view(ctx, t.b.own)
+	if err != nil {
+		return Savepoint{}, err
+	}
+	return t.b.ledger.receipt(ctx, v, index, record)
+}
+
+// countingSink counts the IPFS blocks that the store did not hold.
+type countingSink struct {
+	store interface {
+		dag.Sink
+		dag.Has
+	}
+	blocks, bytes uint64
+}
+
+func (s *countingSink) Put(ctx context.Context, blocks ...dag.Block) error {
+	for _, b := range blocks {
+		has, err := s.store.Has(ctx, b.CID)
+		if err != nil {
+			return err
+		}
+		if !has {
+			s.blocks++
+			s.bytes += uint64(len(b.Data))
+		}
+		if err := s.store.Put(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
