@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -189,12 +188,6 @@ func (w *writer) write(ctx context.Context, doc dag.Document) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	buf := bufio.NewWriterSize(f, dag.ChunkSize) // one write for most documents
-	if doc.Bytes < dag.ChunkSize {
-		buf = bufio.NewWriterSize(f, int(doc.Bytes)+1)
-	}
-	if _, err := dag.CopyDocument(ctx, w.src, doc.Link, buf); err != nil {
-		return err
-	}
-	return buf.Flush()
+	_, err = dag.CopyDocument(ctx, w.src, doc.Link, f) // a write per chunk
+	return err
 }
