@@ -25,7 +25,7 @@ import (
 //
 // The table in docs/formats.md comes from: go test -run - -bench Profile -benchtime 1x ./dag
 func BenchmarkProfile(b *testing.B) {
-	for _, n := range []int{100, 1_000, 10_000, 100_000, 1_000_000} {
+	for _, n := range []int{25, 50, 100, 1_000, 10_000, 100_000, 1_000_000} {
 		for _, fanout := range []int{16, 32, 64, 256} {
 			for _, threshold := range []int{1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 256 << 10} {
 				if (fanout == 256) != (threshold == 256<<10) {
