@@ -90,44 +90,86 @@ const maxCARHeader = 4 << 10
 // CARReader reads a CAR, of version 1 or 2, section by section and trusts none
 // of it. It is not safe for concurrent use.
 type CARReader struct {
-	r *car.BlockReader
+	r       *car.BlockReader
+	src     *input
+	section *sectionReader
 	// Roots are those that the CAR's header names. They are claims.
 	Roots []cid.Cid
 }
 
 // ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated.
 func ReadCAR(r io.Reader) (*CARReader, error) {
-	br, err := car.NewBlockReader(bufio.NewReaderSize(r, 1<<18),
+	src := &input{r: r}
+	section := &sectionReader{r: bufio.NewReaderSize(src, 1<<18)}
+	br, err := car.NewBlockReader(section,
 		car.MaxAllowedHeaderSize(maxCARHeader),
 		// A section holds a CID besides the IPFS block.
 		car.MaxAllowedSectionSize(MaxBlockSize+128),
 		// Blocks are checked below, where the codec is checked too.
 		car.WithTrustedCAR(true))
 	if err != nil {
-		return nil, carError(err)
+		return nil, src.classify(err)
 	}
-	return &CARReader{r: br, Roots: br.Roots}, nil
+	return &CARReader{r: br, src: src, section: section, Roots: br.Roots}, nil
+}
+
+// sectionReader tells whether anything of a section was read. go-car reports
+// io.EOF not only between two sections, but also right after the length of one.
+type sectionReader struct {
+	r       *bufio.Reader
+	started bool
+}
+
+func (s *sectionReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.started = s.started || n > 0
+	return n, err
+}
+
+func (s *sectionReader) ReadByte() (byte, error) {
+	b, err := s.r.ReadByte()
+	s.started = s.started || err == nil
+	return b, err
+}
+
+// input remembers the error of the underlying reader, to tell a broken source
+// from a broken CAR.
+type input struct {
+	r   io.Reader
+	err error
+}
+
+func (in *input) Read(p []byte) (int, error) {
+	n, err := in.r.Read(p)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		in.err = err
+	}
+	return n, err
+}
+
+func (in *input) classify(err error) error {
+	switch {
+	case in.err != nil:
+		return fmt.Errorf("read CAR: %w", in.err)
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
 
 // Next returns the next IPFS block, checked against its CID, or io.EOF. The
 // error wraps ErrTruncated, ErrMalformed, ErrHash or ErrUnsupported.
 func (r *CARReader) Next() (Block, error) {
+	r.section.started = false
 	b, err := r.r.Next()
-	if err == io.EOF {
+	if err == io.EOF && r.src.err == nil && !r.section.started {
 		return Block{}, io.EOF
 	}
 	if err != nil {
-		return Block{}, carError(err)
+		return Block{}, r.src.classify(err)
 	}
 	out := Block{b.Cid(), b.RawData()}
 	return out, out.Check()
-}
-
-func carError(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %w", ErrTruncated, err)
-	}
-	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
 
 // Received counts what came out of a CAR.

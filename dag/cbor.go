@@ -2,7 +2,9 @@ package dag
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/ipld/go-ipld-prime/codec/dagcbor"
 	"github.com/ipld/go-ipld-prime/datamodel"
@@ -11,8 +13,11 @@ import (
 
 // EncodeCBOR returns the canonical DAG-CBOR of n: map keys sorted by length and
 // then bytewise, shortest forms, 64-bit floats (DAG-CBOR specification,
-// "Strictness").
+// "Strictness"). It refuses texts that are not UTF-8: readers disagree on them.
 func EncodeCBOR(n datamodel.Node) ([]byte, error) {
+	if err := checkTexts(n); err != nil {
+		return nil, fmt.Errorf("encode DAG-CBOR: %w", err)
+	}
 	var buf bytes.Buffer
 	if err := dagcbor.Encode(n, &buf); err != nil {
 		return nil, fmt.Errorf("encode DAG-CBOR: %w", err)
@@ -40,4 +45,35 @@ func DecodeCBOR(data []byte, limit int) (datamodel.Node, error) {
 		return nil, fmt.Errorf("%w: another DAG-CBOR encoding of the same node", ErrNotCanonical)
 	}
 	return n, nil
+}
+
+// checkTexts looks for texts and map keys that are not UTF-8.
+func checkTexts(n datamodel.Node) error {
+	switch n.Kind() {
+	case datamodel.Kind_String:
+		if s, err := n.AsString(); err != nil || !utf8.ValidString(s) {
+			return fmt.Errorf("text %.40q is not UTF-8", s)
+		}
+	case datamodel.Kind_List:
+		for it := n.ListIterator(); !it.Done(); {
+			_, v, err := it.Next()
+			if err != nil {
+				return err
+			}
+			if err := checkTexts(v); err != nil {
+				return err
+			}
+		}
+	case datamodel.Kind_Map:
+		for it := n.MapIterator(); !it.Done(); {
+			k, v, err := it.Next()
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(checkTexts(k), checkTexts(v)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

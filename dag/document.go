@@ -15,6 +15,9 @@ const (
 	ChunkSize = 1 << 20
 	// FileLinks is the number of links of a full node of a large document.
 	FileLinks = 1024
+	// maxDocument is the length that a document of four levels can have. With
+	// more, the sums of lengths would not be safe in 64 bits.
+	maxDocument = 1 << 60
 )
 
 // WriteDocument writes the bytes of r to sink and returns the link to them and
@@ -106,25 +109,27 @@ func CopyDocument(ctx context.Context, src Source, link Link, w io.Writer) (uint
 // documentBytes returns the length of the document at link as its top node says.
 func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
 	if link.CID.Prefix().Codec == codecRaw {
+		if link.Size > ChunkSize {
+			return 0, fmt.Errorf("%w: the link to %s says %d bytes, more than a chunk", ErrNotCanonical, link.CID, link.Size)
+		}
 		return link.Size, nil
 	}
 	n, err := getNode(ctx, src, link.CID)
 	if err != nil {
 		return 0, err
 	}
-	if n.typ != typeFile || n.filesize <= ChunkSize {
+	if n.typ != typeFile || n.filesize <= ChunkSize || n.filesize > maxDocument {
 		return 0, fmt.Errorf("%w: %s is not a document of more than one chunk", ErrNotCanonical, link.CID)
 	}
 	return n.filesize, nil
 }
 
-// heightOf is the number of levels of nodes above the chunks of a document.
+// heightOf is the number of levels of nodes above the chunks of a document of at
+// most maxDocument bytes.
 func heightOf(bytes uint64) int {
 	height := 0
 	for span := uint64(ChunkSize); span < bytes; span *= FileLinks {
-		if height++; height > 5 { // span would pass 2^64; no document is so large
-			break
-		}
+		height++
 	}
 	return height
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -189,10 +190,22 @@ func (m *Manifest) check() error {
 		return bad("no trigger")
 	case m.Time.IsZero() || m.Time.Location() != time.UTC:
 		return bad("time %v is not in UTC", m.Time)
+	case m.Time.Year() < 0 || m.Time.Year() > 9999:
+		return bad("time %v does not fit into RFC 3339", m.Time)
+	case m.Parent != nil && m.Parent.Sequence == 0:
+		return bad("parent has sequence 0")
 	case m.Parent != nil && m.Parent.Sequence >= m.Sequence:
 		return bad("parent has sequence %d, the manifest %d", m.Parent.Sequence, m.Sequence)
 	case m.Parent == nil && m.Sequence > 1 && m.Epoch == 0:
 		return bad("sequence %d without a parent", m.Sequence)
+	}
+	if m.Height != nil && *m.Height > math.MaxInt64 {
+		return bad("height %d does not fit into 63 bits", *m.Height)
+	}
+	for _, v := range []uint64{m.Sequence, m.Epoch, m.Totals.Documents, m.Totals.Bytes} {
+		if v > math.MaxInt64 {
+			return bad("number %d does not fit into 63 bits", v)
+		}
 	}
 	for _, t := range m.Triggers {
 		switch t.Kind {
@@ -202,6 +215,26 @@ func (m *Manifest) check() error {
 		}
 		if (t.Kind == TriggerBlock) != (t.Tag != "") || (t.Kind == TriggerInterval) != (t.N != 0) {
 			return bad("trigger %s with tag %q and n %d", t.Kind, t.Tag, t.N)
+		}
+		if t.N > math.MaxInt64 {
+			return bad("n %d of a trigger does not fit into 63 bits", t.N)
+		}
+	}
+	return m.checkCIDs(bad)
+}
+
+func (m *Manifest) checkCIDs(bad func(format string, args ...any) error) error {
+	if m.Parent != nil {
+		if err := CheckCID(m.Parent.Savepoint); err != nil {
+			return bad("parent: %v", err)
+		}
+	}
+	for _, c := range []cid.Cid{m.Policy.Config, m.Resources} {
+		if !c.Defined() {
+			continue // both are optional
+		}
+		if err := CheckCID(c); err != nil {
+			return bad("%v", err)
 		}
 	}
 	if err := CheckCID(m.State); err != nil {

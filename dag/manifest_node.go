@@ -171,10 +171,10 @@ func readOptional(r *reader, m *Manifest) {
 		m.Resources = r.link("resources")
 	}
 	if r.has("partial") {
-		m.Partial = r.texts("partial")
+		m.Partial = r.someTexts("partial")
 	}
 	if r.has("secrets") {
-		m.Secrets = r.texts("secrets")
+		m.Secrets = r.someTexts("secrets")
 	}
 	if r.has("encryption") {
 		e := r.sub("encryption")
@@ -183,6 +183,9 @@ func readOptional(r *reader, m *Manifest) {
 	}
 	if r.has("labels") {
 		l := r.sub("labels")
+		if len(l.keys) == 0 {
+			r.fail("labels", "is present and empty")
+		}
 		m.Labels = map[string]string{}
 		for _, k := range slices.Clone(l.keys) {
 			m.Labels[k] = l.text(k)

@@ -174,6 +174,11 @@ func decodeNode(data []byte) (node, error) {
 	if err != nil {
 		return node{}, fmt.Errorf("%w: %w", ErrNotCanonical, err)
 	}
+	switch n.typ {
+	case typeDirectory, typeFile, typeHAMTShard:
+	default:
+		return node{}, fmt.Errorf("%w: UnixFS type %d", ErrNotCanonical, n.typ)
+	}
 	if string(n.encode()) != string(data) {
 		return node{}, fmt.Errorf("%w: another encoding of the same node", ErrNotCanonical)
 	}

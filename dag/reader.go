@@ -176,6 +176,16 @@ func (r *reader) texts(key string) []string {
 	return list
 }
 
+// someTexts reads the list of an optional field. An empty one is refused, as an
+// empty text is.
+func (r *reader) someTexts(key string) []string {
+	list := r.texts(key)
+	if r.err == nil && len(list) == 0 {
+		r.fail(key, "is present and empty")
+	}
+	return list
+}
+
 func (r *reader) sub(key string) *reader {
 	n := r.take(key)
 	s := newReader(n, r.path+key+".")

@@ -106,7 +106,7 @@ func ReadDocument(ctx context.Context, src Source, root cid.Cid, path string) ([
 	if err != nil {
 		return nil, fmt.Errorf("read %q: %w", path, err)
 	}
-	for _, name := range names {
+	for i, name := range names {
 		entries, err := profile.readDirectory(ctx, src, link)
 		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", path, err)
@@ -118,6 +118,14 @@ func ReadDocument(ctx context.Context, src Source, root cid.Cid, path string) ([
 			}
 		}
 		if !found {
+			return nil, fmt.Errorf("read %q: %w", path, ErrNotFound)
+		}
+		isDir, err := isDirectory(ctx, src, link.CID)
+		if err != nil {
+			return nil, fmt.Errorf("read %q: %w", path, err)
+		}
+		// Collections lead to the document, and only to it.
+		if last := i == len(names)-1; isDir == last {
 			return nil, fmt.Errorf("read %q: %w", path, ErrNotFound)
 		}
 	}
