@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,21 +26,20 @@ const (
 	instanceFile = "instance"
 )
 
-// Bank is an open repository as the place where save points go. It is safe for
-// concurrent use; takes happen one after the other.
+// Bank is an open repository as the place where save points go, and the trust
+// policies by which it believes logs. It is safe for concurrent use; takes happen
+// one after the other.
 type Bank struct {
-	repo  *node.Repo
-	store logStore
+	repo     *node.Repo
+	store    logStore
+	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 
 	// What follows is set only in a bank with a log of its own.
 	log      *anchor.Log
 	instance [16]byte
-	taking   sync.Mutex
-	ledger   *ledger
-
-	mu       sync.RWMutex // guards policies
-	policies map[string]*anchor.Policy
 	own      *anchor.Policy
+	ledger   *ledger
+	taking   *sync.Mutex
 }
 
 // logStore is what a log needs of a repository.
@@ -128,7 +128,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 }
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
-	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}}
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: new(sync.Mutex)}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
 	}
@@ -189,7 +189,12 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	}
 	copy(b.instance[:], raw)
 	b.ledger = newLedger(b)
-	if b.log, err = anchor.Open(ctx, b.store, signer, anchor.Options{Admit: b.ledger.admit}); err != nil {
+	b.log, err = anchor.Open(ctx, b.store, signer, anchor.Options{Admit: b.ledger.admit})
+	if errors.Is(err, anchor.ErrUnavailable) {
+		// Tiles of the own log are nowhere else to be asked for.
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
 		return err
 	}
 	return b.ledger.load(ctx)
@@ -218,25 +223,26 @@ func (b *Bank) TrustPolicy() ([]byte, error) {
 	return b.repo.ReadFile(trustFile)
 }
 
-// Trust puts a trust policy in force for this session. Keep makes it last. The
-// error wraps anchor.ErrPolicy, or ErrTrustConflict if another policy for the
-// same log is in force: that is for a person to change.
-func (b *Bank) Trust(policy []byte) (*anchor.Policy, error) {
+// Trust returns the bank with one more trust policy in force; b itself is as before.
+// Both are one open repository, closed once. Keep makes the policy last. The error
+// wraps anchor.ErrPolicy, or ErrTrustConflict if the repository keeps another
+// policy for the same log: that is for a person to change.
+func (b *Bank) Trust(policy []byte) (*Bank, *anchor.Policy, error) {
 	p, err := anchor.ParsePolicy(policy)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kept, err := b.keptPolicy(p.Origin)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if kept != nil && string(kept) != string(policy) {
-		return nil, fmt.Errorf("%w: %s; the one kept in the repository differs", ErrTrustConflict, p.Origin)
+		return nil, nil, fmt.Errorf("%w: %s; the one kept in the repository differs", ErrTrustConflict, p.Origin)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.policies[p.Origin] = p
-	return p, nil
+	trusting := *b
+	trusting.policies = maps.Clone(b.policies)
+	trusting.policies[p.Origin] = p
+	return &trusting, p, nil
 }
 
 func (b *Bank) keptPolicy(origin string) ([]byte, error) {
@@ -251,9 +257,9 @@ func (b *Bank) keptPolicy(origin string) ([]byte, error) {
 	return data, err
 }
 
-// Keep makes a policy that Trust has put in force part of the repository.
+// Keep makes a trust policy part of the repository, for a log that it follows.
 func (b *Bank) Keep(policy []byte) error {
-	p, err := b.Trust(policy)
+	_, p, err := b.Trust(policy)
 	if err != nil || p.Origin == b.Origin() {
 		return err
 	}
@@ -270,8 +276,6 @@ func LogID(origin string) string {
 
 // Policies returns the trust policies in force, sorted by origin.
 func (b *Bank) Policies() []*anchor.Policy {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
 	var out []*anchor.Policy
 	for _, p := range b.policies {
 		out = append(out, p)
@@ -281,8 +285,6 @@ func (b *Bank) Policies() []*anchor.Policy {
 }
 
 func (b *Bank) policy(origin string) (*anchor.Policy, error) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
 	p, ok := b.policies[origin]
 	if !ok {
 		return nil, fmt.Errorf("%w for log %q", ErrNoTrust, origin)

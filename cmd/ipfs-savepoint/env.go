@@ -155,37 +155,44 @@ func trustFlag(cmd *cobra.Command, trust *string) {
 	cmd.Flags().StringVar(trust, "trust", "", "trust policy `FILE` (C2SP tlog-policy) of the log")
 }
 
-// trust puts the policy in the file in force and returns it with its bytes. With
-// no file it returns the only policy in force, or nil if there are several.
-func (e *env) trust(b *savepoints.Bank, file string) (*anchor.Policy, []byte, error) {
+// trusted is the repository as a command sees it with --trust FILE.
+type trusted struct {
+	*savepoints.Bank
+	// policy is the one of FILE; without FILE the only one in force, or nil.
+	policy *anchor.Policy
+	file   []byte
+}
+
+// trust reads the policy file, if there is one, and puts it in force.
+func (e *env) trust(b *savepoints.Bank, file string) (trusted, error) {
 	if file == "" {
-		policies := b.Policies()
-		if len(policies) != 1 {
-			return nil, nil, nil
+		t := trusted{Bank: b}
+		if all := b.Policies(); len(all) == 1 {
+			t.policy = all[0]
 		}
-		return policies[0], nil, nil
+		return t, nil
 	}
 	data, err := os.ReadFile(e.path(file))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+		return trusted{}, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
 	}
-	p, err := b.Trust(data)
+	b, p, err := b.Trust(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("trust policy %s: %w", file, err)
+		return trusted{}, fmt.Errorf("trust policy %s: %w", file, err)
 	}
 	for _, w := range p.Warnings {
 		e.note("trust policy %s: %s", file, w)
 	}
-	return p, data, nil
+	return trusted{b, p, data}, nil
 }
 
 // needTrust is trust for a command that must know whom to believe.
-func (e *env) needTrust(b *savepoints.Bank, file string) (*anchor.Policy, []byte, error) {
-	p, data, err := e.trust(b, file)
-	if err == nil && p == nil {
+func (e *env) needTrust(b *savepoints.Bank, file string) (trusted, error) {
+	t, err := e.trust(b, file)
+	if err == nil && t.policy == nil {
 		err = fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
 	}
-	return p, data, err
+	return t, err
 }
 
 // sources makes the paths among sources absolute.

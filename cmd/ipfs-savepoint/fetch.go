@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -27,11 +26,11 @@ interrupted goes on where it was. A repository is made if there is none.`,
 				return err
 			}
 			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
-				p, _, err := e.needTrust(b, trust)
+				t, err := e.needTrust(b, trust)
 				if err != nil {
 					return err
 				}
-				s, err := e.fetch(cmd.Context(), b, ref, p, from)
+				s, err := e.fetch(cmd.Context(), t, ref, from)
 				if err != nil {
 					return err
 				}
@@ -45,11 +44,11 @@ interrupted goes on where it was. A repository is made if there is none.`,
 }
 
 // fetch is shared with restore.
-func (e *env) fetch(ctx context.Context, b *savepoints.Bank, ref savepoints.Ref, p *anchor.Policy, from []string) (savepoints.Savepoint, error) {
+func (e *env) fetch(ctx context.Context, t trusted, ref savepoints.Ref, from []string) (savepoints.Savepoint, error) {
 	bar := e.progress()
 	defer bar.done()
-	return b.Fetch(ctx, ref, savepoints.FetchOptions{
-		Policy:  p,
+	return t.Fetch(ctx, ref, savepoints.FetchOptions{
+		Policy:  t.policy,
 		Sources: e.sources(from),
 		Report:  e.note,
 		Progress: func(p node.Progress) {

@@ -21,12 +21,12 @@ func (e *env) importCommand() *cobra.Command {
 			}
 			defer f.Close()
 			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
-				p, _, err := e.needTrust(b, trust)
+				t, err := e.needTrust(b, trust)
 				if err != nil {
 					return err
 				}
 				bar := e.progress()
-				s, err := b.Import(cmd.Context(), f, p, func(got dag.Received) {
+				s, err := t.Import(cmd.Context(), f, t.policy, func(got dag.Received) {
 					bar.update("read %d IPFS blocks, %s", got.Blocks, size(got.Bytes))
 				})
 				bar.done()

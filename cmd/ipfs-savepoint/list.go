@@ -44,10 +44,11 @@ func (e *env) listCommand() *cobra.Command {
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				if _, _, err := e.trust(b, trust); err != nil {
+				t, err := e.trust(b, trust)
+				if err != nil {
 					return err
 				}
-				list, err := b.List(cmd.Context(), policy)
+				list, err := t.List(cmd.Context(), policy)
 				if err != nil {
 					return err
 				}

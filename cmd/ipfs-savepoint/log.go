@@ -26,14 +26,14 @@ func (e *env) logHeadCommand() *cobra.Command {
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				p, _, err := e.trust(b, trust)
+				t, err := e.trust(b, trust)
 				if err != nil {
 					return err
 				}
-				if origin == "" && p != nil {
-					origin = p.Origin
+				if origin == "" && t.policy != nil {
+					origin = t.policy.Origin
 				}
-				h, err := b.Head(cmd.Context(), origin)
+				h, err := t.Head(cmd.Context(), origin)
 				if err != nil {
 					return err
 				}

@@ -49,11 +49,18 @@ run the same command again: what was fetched is kept.`,
 				open = savepoints.OpenReader
 			}
 			return e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error {
-				s, err := e.find(cmd.Context(), b, ref, trust, from)
+				t, err := e.trust(b, trust)
+				if len(from) > 0 {
+					t, err = e.needTrust(b, trust)
+				}
 				if err != nil {
 					return err
 				}
-				return e.restore(cmd.Context(), b, s, dir)
+				s, err := e.find(cmd.Context(), t, ref, from)
+				if err != nil {
+					return err
+				}
+				return e.restore(cmd.Context(), t.Bank, s, dir)
 			})
 		},
 	}
@@ -64,18 +71,11 @@ run the same command again: what was fetched is kept.`,
 }
 
 // find gets the save point from the sources, or from the repository if there are none.
-func (e *env) find(ctx context.Context, b *savepoints.Bank, ref savepoints.Ref, trust string, from []string) (savepoints.Savepoint, error) {
+func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, from []string) (savepoints.Savepoint, error) {
 	if len(from) > 0 {
-		p, _, err := e.needTrust(b, trust)
-		if err != nil {
-			return savepoints.Savepoint{}, err
-		}
-		return e.fetch(ctx, b, ref, p, from)
+		return e.fetch(ctx, t, ref, from)
 	}
-	if _, _, err := e.trust(b, trust); err != nil {
-		return savepoints.Savepoint{}, err
-	}
-	return b.Resolve(ctx, ref, "")
+	return t.Resolve(ctx, ref, "")
 }
 
 func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, dir string) error {

@@ -75,14 +75,14 @@ written to serve.json in the repository. Port 0 takes any free port.`,
 func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) error {
 	var policy *anchor.Policy
 	if o.follow != "" {
-		p, data, err := e.trust(b, o.trust)
+		t, err := e.trust(b, o.trust)
 		if err != nil {
 			return err
 		}
-		if err := b.Keep(data); err != nil {
+		if err := b.Keep(t.file); err != nil {
 			return err
 		}
-		policy = p
+		b, policy = t.Bank, t.policy
 	}
 	config := b.Repo().Config
 	if o.gateway != "" {

@@ -69,13 +69,14 @@ func (e *env) withSavepoint(cmd *cobra.Command, refText, trust, origin string, f
 		return err
 	}
 	return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-		if _, _, err := e.trust(b, trust); err != nil {
-			return err
-		}
-		s, err := b.Resolve(cmd.Context(), ref, origin)
+		t, err := e.trust(b, trust)
 		if err != nil {
 			return err
 		}
-		return f(b, s)
+		s, err := t.Resolve(cmd.Context(), ref, origin)
+		if err != nil {
+			return err
+		}
+		return f(t.Bank, s)
 	})
 }

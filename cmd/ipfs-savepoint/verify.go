@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
@@ -40,14 +42,15 @@ Without REF all save points in the repository are checked.`,
 				})
 			}
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				if _, _, err := e.trust(b, trust); err != nil {
-					return err
-				}
-				list, err := b.List(cmd.Context(), "")
+				t, err := e.trust(b, trust)
 				if err != nil {
 					return err
 				}
-				return e.verifyAll(cmd, b, list)
+				list, err := t.Receipts(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return e.verifyAll(cmd, t.Bank, list)
 			})
 		},
 	}
@@ -64,19 +67,20 @@ func (e *env) verifyAll(cmd *cobra.Command, b *savepoints.Bank, list []savepoint
 		if cmd.Context().Err() != nil {
 			return err
 		}
-		v := verifiedJSON{
-			Savepoint: s.CID.String(), State: s.Manifest.State.String(),
-			Documents: t.Documents, Bytes: t.Bytes, Verified: err == nil,
-		}
+		v := verifiedJSON{Savepoint: s.CID.String(), Documents: t.Documents, Bytes: t.Bytes, Verified: err == nil}
+		line := fmt.Sprintf("DAMAGED   %s", s.CID)
 		if err != nil {
 			v.Error = err.Error()
 			errs = append(errs, err)
+		} else {
+			m, err := dag.ReadManifest(cmd.Context(), b.Repo().Blocks, s.CID)
+			if err != nil {
+				return err
+			}
+			v.State = m.State.String()
+			line = fmt.Sprintf("verified  %s  %s@%d: %d documents, %s", s.CID, m.Policy.ID, m.Sequence, t.Documents, size(t.Bytes))
 		}
-		word := "verified"
-		if err != nil {
-			word = "DAMAGED"
-		}
-		if err := e.result(v, "%s  %s  %s@%d: %d documents, %s\n", word, s.CID, s.Manifest.Policy.ID, s.Manifest.Sequence, t.Documents, size(t.Bytes)); err != nil {
+		if err := e.result(v, "%s\n", line); err != nil {
 			return err
 		}
 	}
