@@ -19,14 +19,31 @@ type kubo struct {
 	program, repo string
 }
 
+// kuboProgram is the file that TestMain builds.
+var kuboProgram string
+
+func TestMain(m *testing.M) { os.Exit(withKubo(m.Run)) }
+
+// withKubo builds kubo, which takes a while, once for all tests.
+func withKubo(run func() int) int {
+	dir, err := os.MkdirTemp("", "peers-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	kuboProgram = filepath.Join(dir, "ipfs")
+	build := exec.Command("go", "build", "-o", kuboProgram, "github.com/ipfs/kubo/cmd/ipfs")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build kubo: %v\n%s", err, out)
+		return 1
+	}
+	return run()
+}
+
 func newKubo(t *testing.T) kubo {
 	t.Helper()
-	dir := t.TempDir()
-	k := kubo{filepath.Join(dir, "ipfs"), filepath.Join(dir, "repo")}
-	build := exec.Command("go", "build", "-o", k.program, "github.com/ipfs/kubo/cmd/ipfs")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kubo: %v\n%s", err, out)
-	}
+	k := kubo{kuboProgram, filepath.Join(t.TempDir(), "repo")}
 	for _, args := range [][]string{
 		{"init"},
 		{"config", "profile", "apply", "unixfs-v1-2025"},
@@ -50,6 +67,12 @@ func (k kubo) run(t *testing.T, stdin io.Reader, args ...string) []byte {
 // add returns the CID of a state written to a folder and added from there.
 func (k kubo) add(t *testing.T, documents map[string]document) string {
 	t.Helper()
+	return k.addFolder(t, folder(t, documents))
+}
+
+// folder writes the documents of a state to a new folder.
+func folder(t *testing.T, documents map[string]document) string {
+	t.Helper()
 	dir := t.TempDir()
 	for path, d := range documents {
 		file := filepath.Join(dir, filepath.FromSlash(path))
@@ -60,6 +83,11 @@ func (k kubo) add(t *testing.T, documents map[string]document) string {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+func (k kubo) addFolder(t *testing.T, dir string) string {
+	t.Helper()
 	return line(k.run(t, nil, "add", "-r", "-H", "--empty-dirs=false", "-Q", dir))
 }
 
