@@ -8,12 +8,15 @@ import (
 	"path/filepath"
 )
 
+// temporaryPrefix begins the names of the files that writeFile has not renamed yet.
+const temporaryPrefix = ".tmp-"
+
 // writeFile replaces a file so that after a crash it holds the old bytes or the
 // new ones: write a temporary file in the same folder, fsync it, rename it over
 // the old one, fsync the folder. See the man pages of fsync(2) and rename(2).
 func writeFile(path string, data []byte, perm fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-*")
+	f, err := os.CreateTemp(dir, temporaryPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func removeFile(path string) error {
 // cleanTemporary removes what writeFile left behind in a folder when its process
 // died.
 func cleanTemporary(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	left, err := filepath.Glob(filepath.Join(dir, temporaryPrefix+"*"))
 	if err != nil {
 		return err
 	}

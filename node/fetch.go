@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
@@ -49,6 +50,25 @@ func (r *Repo) Fetch(ctx context.Context, sources []*Remote, root cid.Cid, progr
 	return fmt.Errorf("%w: %s: %w", ErrIncomplete, root, errors.Join(append(reasons, err)...))
 }
 
+// maxRepeated is how many bytes a source may send without a new IPFS block among
+// them: some repeat blocks, and one that does nothing else would never end.
+const maxRepeated = 16 << 20
+
+// patience ends a stream of which left bytes were read.
+type patience struct {
+	r    io.Reader
+	left int
+}
+
+func (p *patience) Read(b []byte) (int, error) {
+	if p.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := p.r.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	return n, err
+}
+
 type fetch struct {
 	repo     *Repo
 	done     dag.Received
@@ -59,6 +79,9 @@ type fetch struct {
 func (f *fetch) from(ctx context.Context, src *Remote, root cid.Cid) error {
 	for {
 		missing, err := dag.Missing(ctx, f.repo.Blocks, root)
+		if errors.Is(err, dag.ErrHash) {
+			continue // damage on disk: from now on the block is missing
+		}
 		if err != nil {
 			return err
 		}
@@ -87,7 +110,8 @@ func (f *fetch) subtree(ctx context.Context, src *Remote, c cid.Cid) error {
 		return err
 	}
 	defer rc.Close()
-	car, err := dag.ReadCAR(rc)
+	in := &patience{r: rc, left: maxRepeated}
+	car, err := dag.ReadCAR(in)
 	if errors.Is(err, dag.ErrTruncated) {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -96,6 +120,7 @@ func (f *fetch) subtree(ctx context.Context, src *Remote, c cid.Cid) error {
 	}
 	before := f.done
 	got, err := car.CopyDAG(ctx, f.repo.Blocks, []cid.Cid{c}, func(got dag.Received) {
+		in.left = maxRepeated
 		f.done = dag.Received{Blocks: before.Blocks + got.Blocks, Bytes: before.Bytes + got.Bytes}
 		if f.progress != nil {
 			f.progress(Progress{f.done.Blocks, f.done.Bytes, src.Name})

@@ -20,7 +20,8 @@ const (
 )
 
 // LogRoot returns the newest verified root of the log that the hexadecimal
-// SHA-256 of its origin names, and false if the node holds no such log.
+// SHA-256 of its origin names, and false if the node holds no such log. A nil
+// LogRoot knows none.
 type LogRoot func(hex string) (cid.Cid, bool)
 
 // Gateway returns the HTTP handler of the IPFS gateway over the repository:
@@ -54,7 +55,11 @@ func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 // serveLog answers for a log under its newest root: one request sees one root.
 func serveLog(w http.ResponseWriter, req *http.Request, ipfs http.Handler, logs LogRoot) {
 	hex, path, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/tlog/"), "/")
-	root, ok := logs(hex)
+	var root cid.Cid
+	ok := logs != nil
+	if ok {
+		root, ok = logs(hex)
+	}
 	if !ok {
 		http.Error(w, "this node holds no such log", http.StatusNotFound)
 		return

@@ -30,7 +30,7 @@ var ErrExposed = errors.New("address is not on loopback")
 type ServeOptions struct {
 	// Gateway is host:port of the HTTP gateway; port 0 takes any.
 	Gateway string
-	// Swarm are multiaddrs for libp2p.
+	// Swarm are multiaddrs for libp2p; with none the node has the gateway only.
 	Swarm []string
 	// Open allows addresses that are not on loopback. Whoever connects there
 	// can read everything in the repository.
@@ -105,9 +105,13 @@ func (n *Network) startSwarm(r *Repo, addrs []string, handler http.Handler) erro
 	if err != nil {
 		return err
 	}
+	listen := libp2p.ListenAddrStrings(addrs...)
+	if len(addrs) == 0 {
+		listen = libp2p.NoListenAddrs // libp2p's own default is every interface
+	}
 	n.host, err = libp2p.New(
 		libp2p.Identity(key),
-		libp2p.ListenAddrStrings(addrs...),
+		listen,
 		libp2p.DisableRelay(),
 		libp2p.NATManager(nil),
 		libp2p.Ping(false),
@@ -115,6 +119,9 @@ func (n *Network) startSwarm(r *Repo, addrs []string, handler http.Handler) erro
 	)
 	if err != nil {
 		return err
+	}
+	if len(addrs) == 0 {
+		return nil
 	}
 	// bitswap.New starts its network and stops with its own Close.
 	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, readOnly{r.Blocks})

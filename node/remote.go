@@ -152,12 +152,13 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 		return fail(err)
 	}
 	watch.Reset(stallTimeout)
-	return &body{resp.Body, watch, cancel, ctx}, nil
+	return &body{resp.Body, r.Name, watch, cancel, ctx}, nil
 }
 
 // body is a response body with a watch on the source's silence.
 type body struct {
 	io.ReadCloser
+	name   string
 	watch  *time.Timer
 	cancel context.CancelCauseFunc
 	ctx    context.Context
@@ -168,10 +169,14 @@ func (b *body) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.watch.Reset(stallTimeout)
 	}
-	if err != nil && err != io.EOF {
-		if cause := context.Cause(b.ctx); cause != nil {
-			err = cause
-		}
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if cause := context.Cause(b.ctx); cause != nil {
+		return n, cause
+	}
+	if err != io.ErrUnexpectedEOF { // which readers of CARs know
+		err = fmt.Errorf("%w: %s: %w", ErrUnreachable, b.name, err)
 	}
 	return n, err
 }

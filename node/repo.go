@@ -46,7 +46,8 @@ const (
 	metaDir      = "meta"
 )
 
-// Create makes a repository in dir, which must be empty or absent, and opens it.
+// Create makes a repository in dir and opens it. The folder must be empty or absent,
+// or hold no more than a Create that was killed leaves, which is then finished.
 func Create(ctx context.Context, dir string) (*Repo, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
@@ -56,17 +57,11 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	for _, n := range names {
-		if n.Name() != lockFile {
-			return nil, fmt.Errorf("create repository in %s: %w: it holds %q", dir, ErrRepoExists, n.Name())
-		}
+	if err := checkVacant(dir); err != nil {
+		return nil, fmt.Errorf("create repository in %s: %w", dir, err)
 	}
 	for _, sub := range []string{packsDir, metaDir} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
 	}
@@ -89,6 +84,42 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	return Open(ctx, dir)
+}
+
+// checkVacant refuses a folder that holds anything but what Create makes before
+// the version, in the order in which it does: somebody else's files are not
+// overwritten because they have the same names.
+func checkVacant(dir string) error {
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, f := range found {
+		names[f.Name()] = true
+	}
+	delete(names, lockFile)
+	for _, next := range []string{packsDir, metaDir, identityFile, configFile} {
+		if !names[next] {
+			break
+		}
+		delete(names, next)
+		if next == packsDir || next == metaDir {
+			inside, err := os.ReadDir(filepath.Join(dir, next))
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrRepoExists, err)
+			}
+			for _, f := range inside {
+				return fmt.Errorf("%w: it holds %q", ErrRepoExists, next+"/"+f.Name())
+			}
+		}
+	}
+	for _, f := range found {
+		if names[f.Name()] && !strings.HasPrefix(f.Name(), temporaryPrefix) {
+			return fmt.Errorf("%w: it holds %q", ErrRepoExists, f.Name())
+		}
+	}
+	return nil
 }
 
 // Exists reports whether dir holds a repository, of whatever version.

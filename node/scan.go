@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"os"
@@ -17,47 +18,115 @@ const scanWindow = 1 << 20
 // four bytes and a CID of 36.
 const sectionHead = 4 + 36
 
-// scanSegment adds the IPFS blocks of a segment to index. It reads the heads of
-// the sections only. Where the sections stop making sense it looks for the next
-// one that does, by its hash, so that damage costs what it hit and no more.
-func scanSegment(f *os.File, n uint32, index map[digest]place) (size int64, damage []Damage, err error) {
-	st, err := f.Stat()
-	if err != nil {
-		return 0, nil, err
-	}
-	size = st.Size()
-	w := &window{f: f, size: size}
+// Looking for sound sections in damage costs a hash for every place that looks
+// like the head of one. Who chooses documents can fill them with such places, so
+// that once resyncBudget bytes were hashed in vain, only sections of at most
+// resyncSmall bytes are still looked for.
+const (
+	resyncBudget = 256 << 20
+	resyncSmall  = 64 << 10
+)
+
+// scan reads a segment that nothing is known of yet.
+type scan struct {
+	f       *os.File
+	segment uint32
+	size    int64 // of the file
+	// believed is the offset up to which the segment was synced: sections before
+	// it are taken by their heads, those behind it only if their hash is right.
+	believed int64
+	vain     int64 // bytes hashed in vain
+	index    map[digest]place
+	damage   []Damage
+}
+
+// run adds the IPFS blocks of the segment to the index. Where the sections stop
+// making sense it looks for the next one that does, by its hash, so that damage
+// costs what it hit and no more.
+func (s *scan) run(ctx context.Context) error {
+	w := &window{f: s.f, size: s.size}
 	head, err := w.at(0, len(segmentHeader))
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	off := int64(len(segmentHeader))
 	if !bytes.Equal(head, segmentHeader) {
-		next, err := resync(f, 0, size)
-		if err != nil {
-			return 0, nil, err
+		if off, err = s.skip(ctx, 0, 0); err != nil {
+			return err
 		}
-		damage = append(damage, Damage{Segment: n, Offset: 0, Bytes: next})
-		off = next
 	}
-	for off < size {
+	last := int64(-1) // where the section that ends at off begins, if one does
+	var lastDigest digest
+	for off < s.size {
 		c, start, length, err := w.section(off)
 		if err != nil {
-			return 0, nil, err
+			return err
 		}
-		if !c.Defined() {
-			next, err := resync(f, off+1, size)
+		if c.Defined() && off >= s.believed {
+			ok, err := s.sound(off)
 			if err != nil {
-				return 0, nil, err
+				return err
 			}
-			damage = append(damage, Damage{Segment: n, Offset: off, Bytes: next - off})
-			off = next
+			if !ok {
+				c = cid.Undef
+			}
+		}
+		if c.Defined() {
+			lastDigest = digestOf(c)
+			s.index[lastDigest] = place{s.segment, start, uint32(length)}
+			off, last = start+length, off
 			continue
 		}
-		index[digestOf(c)] = place{n, start, uint32(length)}
+		bad := off
+		if last >= 0 {
+			// The length of the section before may be what is wrong, and off
+			// in the middle of a sound one.
+			ok, err := s.sound(last)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				bad = last
+				delete(s.index, lastDigest)
+			}
+		}
+		if off, err = s.skip(ctx, bad, bad+1); err != nil {
+			return err
+		}
+		last = -1
+	}
+	return nil
+}
+
+// skip notes damage that begins at bad, and returns where it ends: at the next
+// sound section from off on.
+func (s *scan) skip(ctx context.Context, bad, off int64) (int64, error) {
+	next, err := s.resync(ctx, off, s.size)
+	if err == nil {
+		s.damage = append(s.damage, Damage{Segment: s.segment, Offset: bad, Bytes: next - bad})
+	}
+	return next, err
+}
+
+// hiddenSections returns the sound sections that lie in the bytes of p. There are
+// some if p has got its length from damage that by chance leads to another section.
+func hiddenSections(ctx context.Context, f *os.File, p place) (map[digest]place, error) {
+	found := map[digest]place{}
+	end := p.offset + int64(p.length)
+	s := &scan{f: f, segment: p.segment, size: end}
+	w := &window{f: f, size: end}
+	for off := p.offset; ; {
+		at, err := s.resync(ctx, off, end)
+		if err != nil || at >= end {
+			return found, err
+		}
+		c, start, length, err := w.section(at)
+		if err != nil {
+			return found, err
+		}
+		found[digestOf(c)] = place{p.segment, start, uint32(length)}
 		off = start + length
 	}
-	return size, damage, nil
 }
 
 // parseHead reads the head of a section: it returns the CID, the length of the
@@ -109,12 +178,15 @@ func (w *window) section(off int64) (c cid.Cid, start, length int64, err error) 
 }
 
 // resync returns the offset of the first section at or after off whose data has
-// the hash that its CID names, or size.
-func resync(f *os.File, off, size int64) (int64, error) {
+// the hash that its CID names, or end.
+func (s *scan) resync(ctx context.Context, off, end int64) (int64, error) {
 	// Every CID of a save point has these bytes after version and codec.
 	mark := []byte{0x12, 0x20}
-	w := &window{f: f, size: size}
-	for off < size {
+	w := &window{f: s.f, size: end}
+	for off < end {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		b, err := w.at(off, scanWindow/2)
 		if err != nil {
 			return 0, err
@@ -127,36 +199,41 @@ func resync(f *os.File, off, size int64) (int64, error) {
 			i += j
 			// The head begins three to six bytes before the mark: a length
 			// of one to four bytes, version, codec.
-			for back := 3; back <= 6; back++ {
+			for back := 3; back <= 6 && back <= i; back++ {
 				at := off + int64(i-back)
-				if i-back < 0 {
-					break
-				}
-				if ok, err := validSection(f, at, size); err != nil || ok {
+				if ok, err := s.sound(at); err != nil || ok {
 					return at, err
 				}
 			}
 		}
-		if off+int64(len(b)) >= size {
-			return size, nil
+		if off+int64(len(b)) >= end {
+			return end, nil
 		}
 		off += int64(len(b)) - sectionHead // a head may straddle two windows
 	}
-	return size, nil
+	return end, nil
 }
 
-func validSection(f *os.File, off, size int64) (bool, error) {
-	buf := make([]byte, min(sectionHead, size-off))
-	if _, err := f.ReadAt(buf, off); err != nil && err != io.EOF {
+// sound reports whether a section begins at off whose data has the right hash.
+func (s *scan) sound(off int64) (bool, error) {
+	buf := make([]byte, min(sectionHead, s.size-off))
+	if _, err := s.f.ReadAt(buf, off); err != nil && err != io.EOF {
 		return false, err
 	}
 	c, head, length := parseHead(buf)
-	if !c.Defined() || off+int64(head)+length > size {
+	if !c.Defined() || off+int64(head)+length > s.size {
+		return false, nil
+	}
+	if s.vain > resyncBudget && length > resyncSmall {
 		return false, nil
 	}
 	data := make([]byte, length)
-	if _, err := f.ReadAt(data, off+int64(head)); err != nil {
+	if _, err := s.f.ReadAt(data, off+int64(head)); err != nil {
 		return false, err
 	}
-	return dag.Block{CID: c, Data: data}.Check() == nil, nil
+	ok := dag.Block{CID: c, Data: data}.Check() == nil
+	if !ok {
+		s.vain += length
+	}
+	return ok, nil
 }

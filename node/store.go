@@ -53,6 +53,7 @@ type Store struct {
 	active   uint32
 	size     int64 // of the active segment
 	unsynced bool
+	mark     *syncMark   // how much of the active segment is synced
 	pending  []dag.Block // put and not yet written to the segment
 	pendingN int         // their bytes
 	waiting  map[digest]int
@@ -69,8 +70,8 @@ type Damage struct {
 	Segment uint32
 	Offset  int64
 	Bytes   int64
-	// Torn: at the end of the last segment, where a crash leaves what was being
-	// written. It was cut. Nothing that was synced lies there.
+	// Torn: at the end of the last segment and behind all that was synced, where
+	// a crash leaves what was being written. It was cut.
 	Torn bool
 }
 
@@ -86,25 +87,35 @@ func openStore(ctx context.Context, dir string) (*Store, error) {
 		dir: dir, index: map[digest]place{}, segments: map[uint32]*os.File{},
 		waiting: map[digest]int{}, bad: map[digest]bool{},
 	}
-	paths, err := filepath.Glob(filepath.Join(dir, "[0-9]*.car"))
-	if err != nil {
-		return nil, err
-	}
-	for i, path := range paths { // sorted: the numbers have leading zeros
-		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
-		if err := s.openSegment(path, i == len(paths)-1); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
-	}
-	if s.active == 0 {
-		return s, s.startSegment()
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *Store) openSegment(path string, last bool) error {
+func (s *Store) open(ctx context.Context) error {
+	paths, err := filepath.Glob(filepath.Join(s.dir, "[0-9]*.car"))
+	if err != nil {
+		return err
+	}
+	if s.mark, err = openSyncMark(s.dir, len(paths)); err != nil {
+		return err
+	}
+	for i, path := range paths { // sorted: the numbers have leading zeros
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.openSegment(ctx, path, i == len(paths)-1); err != nil {
+			return err
+		}
+	}
+	if s.active == 0 {
+		return s.startSegment()
+	}
+	return nil
+}
+
+func (s *Store) openSegment(ctx context.Context, path string, last bool) error {
 	var n uint32
 	if _, err := fmt.Sscanf(filepath.Base(path), "%d.car", &n); err != nil || n == 0 {
 		return fmt.Errorf("%w: %s is not a segment's name", ErrDamaged, path)
@@ -114,14 +125,21 @@ func (s *Store) openSegment(path string, last bool) error {
 		return err
 	}
 	s.segments[n] = f
-	size, damage, err := scanSegment(f, n, s.index)
+	st, err := f.Stat()
 	if err != nil {
+		return err
+	}
+	sc := &scan{f: f, segment: n, size: st.Size(), believed: st.Size(), index: s.index}
+	cut := st.Size() // nothing before it may be cut
+	if last {
+		sc.believed, cut = s.mark.synced(n, st.Size())
+	}
+	if err := sc.run(ctx); err != nil {
 		return fmt.Errorf("segment %d: %w", n, err)
 	}
-	for _, d := range damage {
-		if last && d.Offset+d.Bytes == size {
-			// No readable IPFS block follows: this is the tail that a crash
-			// left, and nothing in it was synced.
+	size := sc.size
+	for _, d := range sc.damage {
+		if d.Offset >= cut && d.Offset+d.Bytes == size {
 			d.Torn = true
 			size = max(d.Offset, int64(len(segmentHeader)))
 			if err := restoreTail(f, size); err != nil {
@@ -131,6 +149,9 @@ func (s *Store) openSegment(path string, last bool) error {
 		s.damage = append(s.damage, d)
 	}
 	s.active, s.size = n, size
+	// What a killed process wrote is read here and may not be on disk yet: the
+	// next Sync sees to it.
+	s.unsynced = true
 	return nil
 }
 
@@ -158,7 +179,7 @@ func (s *Store) startSegment() error {
 		return errors.Join(err, f.Close())
 	}
 	s.segments[n], s.active, s.size = f, n, int64(len(segmentHeader))
-	return nil
+	return s.mark.set(n-1, 0)
 }
 
 func (s *Store) close() error {
@@ -167,6 +188,9 @@ func (s *Store) close() error {
 	var err error
 	for _, f := range s.segments {
 		err = errors.Join(err, f.Close())
+	}
+	if s.mark != nil {
+		err = errors.Join(err, s.mark.close())
 	}
 	s.failed = errors.Join(errors.New("store is closed"), s.failed)
 	return err
@@ -211,7 +235,7 @@ func (s *Store) Size(_ context.Context, c cid.Cid) (int, error) {
 }
 
 // Get returns the bytes of an IPFS block, checked against c. The error wraps
-// dag.ErrNotFound or dag.ErrHash.
+// dag.ErrNotFound, or dag.ErrHash the first time that damage is found.
 func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -226,8 +250,12 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 		return s.pending[i].Data, nil
 	}
 	p, ok := s.index[d]
+	bad := s.bad[d]
 	f := s.segments[p.segment]
 	s.mu.RUnlock()
+	if bad {
+		return nil, fmt.Errorf("IPFS block %s: %w (%w: segment %d, offset %d)", c, dag.ErrNotFound, ErrDamaged, p.segment, p.offset)
+	}
 	if !ok {
 		return nil, s.notFound(c)
 	}
@@ -236,14 +264,33 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 		return nil, fmt.Errorf("read segment %d: %w", p.segment, err)
 	}
 	if err := (dag.Block{CID: c, Data: data}).Check(); err != nil {
-		s.mu.Lock()
-		if s.index[d] == p { // not healed meanwhile
-			s.bad[d] = true
-		}
-		s.mu.Unlock()
-		return nil, fmt.Errorf("segment %d, offset %d: %w", p.segment, p.offset, err)
+		err = fmt.Errorf("segment %d, offset %d: %w", p.segment, p.offset, err)
+		return nil, errors.Join(err, s.noteBad(ctx, f, d, p))
 	}
 	return data, nil
+}
+
+// noteBad remembers that the bytes of an IPFS block are damaged. If that happened
+// to the length, sound IPFS blocks may lie in them: they are found again.
+func (s *Store) noteBad(ctx context.Context, f *os.File, d digest, p place) error {
+	s.mu.RLock()
+	known := s.bad[d] || s.index[d] != p // or healed meanwhile
+	s.mu.RUnlock()
+	if known {
+		return nil
+	}
+	hidden, err := hiddenSections(ctx, f, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index[d] == p {
+		s.bad[d] = true
+	}
+	for d, p := range hidden {
+		if _, ok := s.index[d]; !ok {
+			s.index[d] = p
+		}
+	}
+	return err
 }
 
 // notFound also says that damage may be the reason.
@@ -287,10 +334,18 @@ func (s *Store) put(b dag.Block) error {
 	}
 	s.waiting[d] = len(s.pending)
 	s.pending = append(s.pending, b)
-	if s.pendingN += len(b.Data); s.pendingN >= batchSize {
-		return s.write()
+	if s.pendingN += len(b.Data); s.pendingN < batchSize {
+		return nil
 	}
-	return nil
+	err := s.write()
+	if err != nil && s.failed == nil {
+		// The disk may be full. What others put before stays, to be written
+		// when there is room; this block is its caller's to put again.
+		delete(s.waiting, d)
+		s.pending = s.pending[:len(s.pending)-1]
+		s.pendingN -= len(b.Data)
+	}
+	return err
 }
 
 // write appends the pending IPFS blocks to the active segment.
@@ -324,7 +379,12 @@ func (s *Store) write() error {
 	}
 	s.unsynced = true
 	if err := w.Flush(); err != nil {
-		return s.fail(err)
+		// Nothing of it counts, as after a crash. Only if it cannot be cut off
+		// is it not known any more what the segment holds.
+		if cutErr := f.Truncate(s.size); cutErr != nil {
+			return s.fail(errors.Join(err, cutErr))
+		}
+		return fmt.Errorf("write segment %d: %w", s.active, err)
 	}
 	for i, b := range s.pending {
 		d := digestOf(b.CID)
@@ -337,8 +397,8 @@ func (s *Store) write() error {
 	return nil
 }
 
-// fail makes every later write fail too: what a failed write or fsync left on
-// disk is not known, and only reading it again at open tells.
+// fail makes every later write fail too: what a failed fsync left on disk is not
+// known, and only reading it again at open tells.
 func (s *Store) fail(err error) error {
 	s.failed = fmt.Errorf("write segment %d: %w", s.active, err)
 	return s.failed
@@ -362,7 +422,7 @@ func (s *Store) sync() error {
 		return s.fail(err)
 	}
 	s.unsynced = false
-	return nil
+	return s.mark.set(s.active, s.size)
 }
 
 // Len returns the number of IPFS blocks in the store.
