@@ -88,6 +88,17 @@ func Missing(ctx context.Context, src interface {
 	return missing, err
 }
 
+// ReadAll reads every IPFS block of the DAG at root once, so that src checks it.
+func ReadAll(ctx context.Context, src Source, root cid.Cid) error {
+	return walkDAG(ctx, []cid.Cid{root}, func(c cid.Cid) ([]cid.Cid, error) {
+		data, err := src.Get(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return Links(Block{c, data})
+	})
+}
+
 // walkDAG visits every node of the DAGs at roots once, parents first, depth
 // first, in the order of the links. visit returns the links of a node.
 func walkDAG(ctx context.Context, roots []cid.Cid, visit func(cid.Cid) ([]cid.Cid, error)) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // temporaryPrefix begins the names of the files that writeFile has not renamed yet.
@@ -42,6 +43,27 @@ func writeFile(path string, data []byte, perm fs.FileMode) (err error) {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// makeDir makes a folder and those above it that are missing, durably.
+func makeDir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		st, err := os.Stat(path)
+		if err == nil && !st.IsDir() {
+			err = fmt.Errorf("%s: %w", path, syscall.ENOTDIR)
+		}
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		if err := makeDir(filepath.Dir(path)); err != nil {
+			return err
+		}
+		return makeDir(path)
+	case err != nil:
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // syncDir makes creations, renames and removals in a folder durable.

@@ -37,13 +37,13 @@ func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	ipfs := gateway.NewHeaders(nil).ApplyCors().Wrap(gateway.NewHandler(gateway.Config{
+	ipfs := gateway.NewHandler(gateway.Config{
 		DeserializedResponses: true,
 		NoDNSLink:             true,
 		DisableHTMLErrors:     true,
 		RetrievalTimeout:      gatewayTimeout,
 		MaxConcurrentRequests: gatewayRequests,
-	}, backend))
+	}, backend)
 	mux := http.NewServeMux()
 	mux.Handle("/ipfs/", ipfs)
 	mux.HandleFunc("/tlog/", func(w http.ResponseWriter, req *http.Request) {

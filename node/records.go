@@ -36,14 +36,8 @@ func (r *records) get(kind, key string) ([]byte, error) {
 }
 
 func (r *records) put(kind, key string, value []byte) error {
-	dir := filepath.Join(r.dir, kind)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := syncDir(r.dir); err != nil {
-			return err
-		}
+	if err := makeDir(filepath.Join(r.dir, kind)); err != nil {
+		return err
 	}
 	return writeFile(r.path(kind, key), value, 0o600)
 }

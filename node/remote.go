@@ -85,50 +85,25 @@ func dialPeer(source string) (*Remote, error) {
 	}, nil
 }
 
-// Local is a source that asks a repository of this process.
-func Local(name string, r *Repo, logs LogRoot) (*Remote, error) {
-	handler, err := r.Gateway(logs)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: dialTimeout}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(listener) }()
-	remote, err := Dial("http://" + listener.Addr().String())
-	if err != nil {
-		return nil, errors.Join(err, srv.Close())
-	}
-	remote.Name = name
-	remote.close = func() error {
-		err := srv.Close()
-		<-done // always http.ErrServerClosed
-		return err
-	}
-	return remote, nil
-}
-
 // Close ends the connections.
 func (r *Remote) Close() error { return r.close() }
 
 // get asks for a path and returns the body of a 200. Reading it fails when the
 // source is silent for stallTimeout.
 func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	caller := ctx
+	ctx, cancel := context.WithCancelCause(caller)
 	watch := time.AfterFunc(dialTimeout+stallTimeout, func() {
 		cancel(fmt.Errorf("%w: %s: silent for %s", ErrUnreachable, r.Name, dialTimeout+stallTimeout))
 	})
 	fail := func(err error) (io.ReadCloser, error) {
 		watch.Stop()
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
+		defer cancel(nil)
+		if caller.Err() != nil {
+			return nil, context.Cause(caller)
 		}
-		cancel(nil)
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
-			return nil, err
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
 		}
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, r.Name, err)
 	}

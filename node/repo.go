@@ -49,7 +49,11 @@ const (
 // Create makes a repository in dir and opens it. The folder must be empty or absent,
 // or hold no more than a Create that was killed leaves, which is then finished.
 func Create(ctx context.Context, dir string) (*Repo, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	lock, err := acquire(dir)
@@ -61,7 +65,7 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 		return nil, fmt.Errorf("create repository in %s: %w", dir, err)
 	}
 	for _, sub := range []string{packsDir, metaDir} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := makeDir(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
 	}
@@ -216,7 +220,7 @@ func (r *Repo) ReadFile(name string) ([]byte, error) {
 // Its folder is made if it is not there.
 func (r *Repo) WriteFile(name string, data []byte) error {
 	path := filepath.Join(r.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	return writeFile(path, data, 0o600)

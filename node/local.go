@@ -1,0 +1,71 @@
+package node
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// Local is a source that asks a repository which this process has open. Nothing
+// of it can be reached from outside.
+func Local(name string, r *Repo, logs LogRoot) (*Remote, error) {
+	handler, err := r.Gateway(logs)
+	if err != nil {
+		return nil, err
+	}
+	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: dialTimeout}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t := &http.Transport{DialContext: l.dial, ResponseHeaderTimeout: stallTimeout}
+	return &Remote{
+		Name: name, base: "http://localhost", client: &http.Client{Transport: t},
+		close: func() error {
+			t.CloseIdleConnections()
+			err := srv.Close()
+			<-done // always http.ErrServerClosed
+			return err
+		},
+	}, nil
+}
+
+// pipes is a listener whose connections are pipes within the process.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p.conns <- there:
+		return here, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return pipeAddr{} }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "pipe" }
