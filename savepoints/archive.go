@@ -47,6 +47,9 @@ func (s *withBlock) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // dag.ErrTruncated, dag.ErrHash, anchor.ErrUntrusted and others; nothing is kept
 // then but unpinned IPFS blocks.
 func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+	if policy != nil {
+		b = b.with(policy)
+	}
 	s, err := b.importArchive(ctx, r, policy, progress)
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("import: %w", err)
@@ -104,6 +107,9 @@ func (b *Bank) openAnyProof(policy *anchor.Policy, proof []byte) (Savepoint, err
 // adopt verifies a save point of somebody else, all of whose IPFS blocks should
 // be in the repository, and keeps it.
 func (b *Bank) adopt(ctx context.Context, s Savepoint) (Savepoint, error) {
+	if err := b.verifyEntry(ctx, s); err != nil {
+		return Savepoint{}, err
+	}
 	s, err := b.withManifest(ctx, s)
 	if err != nil {
 		return Savepoint{}, asTruncated(err)

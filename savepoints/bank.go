@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -35,11 +34,10 @@ type Bank struct {
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 
 	// What follows is set only in a bank with a log of its own.
-	log      *anchor.Log
 	instance [16]byte
 	own      *anchor.Policy
 	ledger   *ledger
-	taking   *sync.Mutex
+	taking   chan struct{} // holds one token while a take is in progress
 }
 
 // logStore is what a log needs of a repository.
@@ -57,8 +55,9 @@ func (s logStore) SwapHead(ctx context.Context, name string, old, new []byte) er
 }
 
 // Init makes a repository with a log of its own in dir, which must be empty or
-// absent. origin names the log; if it is empty, a name is made from the random
-// id of the instance.
+// absent, or hold a repository that has no log yet: one that was made by restoring
+// or following, or whose init was interrupted. origin names the log; if it is
+// empty, a name is made from the random id of the instance.
 func Init(ctx context.Context, dir, origin string) (*Bank, error) {
 	var instance [16]byte
 	if _, err := rand.Read(instance[:]); err != nil {
@@ -74,9 +73,9 @@ func Init(ctx context.Context, dir, origin string) (*Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	repo, err := node.Create(ctx, dir)
+	repo, err := openWithoutLog(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("init: %w", err)
 	}
 	if err := initLog(ctx, repo, instance, skey, vkey); err != nil {
 		return nil, errors.Join(fmt.Errorf("init %s: %w", dir, err), repo.Close())
@@ -85,6 +84,48 @@ func Init(ctx context.Context, dir, origin string) (*Bank, error) {
 		return nil, err
 	}
 	return Open(ctx, dir)
+}
+
+// openWithoutLog makes or opens a repository, and refuses one that has a log, or
+// had one: a log whose key is lost must not be forgotten by mistake.
+func openWithoutLog(ctx context.Context, dir string) (*node.Repo, error) {
+	repo, err := node.Open(ctx, dir)
+	if errors.Is(err, node.ErrNoRepo) {
+		return node.Create(ctx, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkNoLog(ctx, repo); err != nil {
+		return nil, errors.Join(err, repo.Close())
+	}
+	return repo, nil
+}
+
+func checkNoLog(ctx context.Context, repo *node.Repo) error {
+	_, err := repo.ReadFile(logKeyFile)
+	if err == nil {
+		return fmt.Errorf("%w: the repository in %s has a log already", node.ErrRepoExists, repo.Dir())
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	data, err := repo.ReadFile(trustFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p, err := anchor.ParsePolicy(data)
+	if err != nil {
+		return nil // cut short by a crash
+	}
+	h, ok, err := anchor.LoadHead(ctx, logStore{repo.Blocks, repo}, p)
+	if err == nil && ok && h.Size > 0 {
+		err = fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+	}
+	return err
 }
 
 func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey, vkey string) error {
@@ -128,7 +169,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 }
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
-	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: new(sync.Mutex)}
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1)}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
 	}
@@ -188,16 +229,13 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 		return fmt.Errorf("file %s does not hold 16 bytes in hexadecimal", instanceFile)
 	}
 	copy(b.instance[:], raw)
-	b.ledger = newLedger(b)
-	b.log, err = anchor.Open(ctx, b.store, signer, anchor.Options{Admit: b.ledger.admit})
-	if errors.Is(err, anchor.ErrUnavailable) {
-		// Tiles of the own log are nowhere else to be asked for.
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if err != nil {
+	b.ledger = newLedger(b, signer)
+	// A damaged log must not keep anybody from reading the save points, which
+	// their receipts prove: take and verify say what is wrong.
+	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {
 		return err
 	}
-	return b.ledger.load(ctx)
+	return nil
 }
 
 // Close releases the repository.
@@ -239,10 +277,15 @@ func (b *Bank) Trust(policy []byte) (*Bank, *anchor.Policy, error) {
 	if kept != nil && string(kept) != string(policy) {
 		return nil, nil, fmt.Errorf("%w: %s; the one kept in the repository differs", ErrTrustConflict, p.Origin)
 	}
-	trusting := *b
-	trusting.policies = maps.Clone(b.policies)
-	trusting.policies[p.Origin] = p
-	return &trusting, p, nil
+	return b.with(p), p, nil
+}
+
+// with returns the bank with a policy in force in place of any other for its log.
+func (b *Bank) with(p *anchor.Policy) *Bank {
+	c := *b
+	c.policies = maps.Clone(b.policies)
+	c.policies[p.Origin] = p
+	return &c
 }
 
 func (b *Bank) keptPolicy(origin string) ([]byte, error) {

@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ func (o FetchOptions) report(format string, args ...any) {
 // it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, error) {
+	b = b.with(o.Policy)
 	archives, places, err := sortSources(o.Sources)
 	if err != nil {
 		return Savepoint{}, err
@@ -55,9 +57,10 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 	var reasons []error
 	if len(remotes) > 0 {
 		s, err := b.fetchFrom(ctx, ref, o, remotes)
-		if err == nil || len(archives) == 0 || ctx.Err() != nil {
+		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
 			return s, err
 		}
+		o.report("%v", err)
 		reasons = append(reasons, err)
 	}
 	for _, path := range archives {
@@ -65,9 +68,20 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 		if err == nil {
 			return s, nil
 		}
-		reasons = append(reasons, fmt.Errorf("%s: %w", path, err))
+		err = fmt.Errorf("%s: %w", path, err)
+		if mustStop(err) {
+			return Savepoint{}, err
+		}
+		o.report("%v", err)
+		reasons = append(reasons, err)
 	}
 	return Savepoint{}, errors.Join(reasons...)
+}
+
+// mustStop reports whether an error is evidence against the log itself: another
+// source that shows nothing of it must not make it forgotten.
+func mustStop(err error) bool {
+	return errors.Is(err, anchor.ErrFork) || errors.Is(err, anchor.ErrRollback)
 }
 
 // sortSources tells files from other sources.
@@ -154,7 +168,7 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 	for i, s := range good {
 		remotes[i] = s.Remote
 	}
-	s, err := b.find(ctx, v, ref, remotes)
+	s, err := b.find(ctx, v, ref, remotes, o)
 	if err != nil {
 		return Savepoint{}, err
 	}
@@ -163,14 +177,22 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 }
 
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
-// keeps it. Damage in what the repository held already is fetched again, once.
+// keeps it. What verifying finds damaged of that which the repository held already
+// is fetched again.
 func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
-	for again := true; ; again = false {
-		if err := b.repo.Fetch(ctx, remotes, s.CID, progress); err != nil {
+	for first := true; ; first = false {
+		healed := false
+		err := b.repo.Fetch(ctx, remotes, s.CID, func(p node.Progress) {
+			healed = true
+			if progress != nil {
+				progress(p)
+			}
+		})
+		if err != nil {
 			return Savepoint{}, err
 		}
 		adopted, err := b.adopt(ctx, s)
-		if err == nil || !again || !errors.Is(err, dag.ErrHash) {
+		if !errors.Is(err, dag.ErrHash) || !first && !healed {
 			return adopted, err
 		}
 	}
@@ -179,80 +201,124 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 // headTimeout bounds how long one source may take to show the head of a log.
 const headTimeout = 15 * time.Second
 
-// discover asks all sources for the head of the log at the same time, takes the
-// largest, requires that all others are consistent with it, and brings the bank's
-// copy of the log up to it. It returns the view of that copy and the sources that
-// answered, the largest head's first.
+// discover asks all sources for the head of the log at the same time, brings the
+// bank's copy of the log up to the largest that can be had, and requires that all
+// others are consistent with it. It returns the view of that copy and the sources
+// that answered, that of the largest head first.
 func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (*anchor.View, []*source, error) {
+	shown, reasons := b.heads(ctx, o, sources)
+	var good []*source
+	var heads []anchor.Head
+	var copied bool
+	for _, h := range shown {
+		if !copied {
+			err := b.follow(ctx, h, o.Policy)
+			if mustStop(err) || err != nil && ctx.Err() != nil {
+				return nil, nil, fmt.Errorf("%s: %w", h.source.Name, err)
+			}
+			if err != nil {
+				o.report("source %s: %v", h.source.Name, err)
+				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
+				continue
+			}
+			copied = true
+		}
+		good, heads = append(good, h.source), append(heads, h.view.Head())
+	}
+	if !copied {
+		return nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
+	}
+	v, err := b.view(ctx, o.Policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, h := range heads {
+		if h.Size > v.Head().Size {
+			continue // of the own log: see follow
+		}
+		if err := v.Extends(ctx, h); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
+		}
+	}
+	return v, good, nil
+}
+
+// shownHead is a verified head and who showed it.
+type shownHead struct {
+	source *source
+	view   *anchor.View
+}
+
+// heads returns the trusted heads that the sources show, the largest first, and
+// why others are not among them.
+func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
 	views := make([]*anchor.View, len(sources))
 	errs := make([]error, len(sources))
 	var wg sync.WaitGroup
 	for i, s := range sources {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
+			limited, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
 			defer cancel()
-			views[i], errs[i] = anchor.OpenView(ctx, s.Log(o.Policy.Origin), o.Policy)
-			if errs[i] != nil && ctx.Err() != nil {
-				errs[i] = errors.Join(context.Cause(ctx), errs[i])
+			views[i], errs[i] = anchor.OpenView(limited, s.Log(o.Policy.Origin), o.Policy)
+			if errs[i] != nil && ctx.Err() == nil && limited.Err() != nil {
+				errs[i] = context.Cause(limited)
 			}
 		})
 	}
 	wg.Wait()
-	best := -1
-	var good []*source
 	for i, v := range views {
 		if errs[i] != nil {
 			o.report("source %s: %v", sources[i].Name, errs[i])
+			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
 			continue
 		}
-		good = append(good, sources[i])
-		if best < 0 || v.Head().Size > views[best].Head().Size {
-			best = i
-		}
+		shown = append(shown, shownHead{sources[i], v})
 	}
-	if best < 0 {
-		return nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(errs...))
+	slices.SortStableFunc(shown, func(x, y shownHead) int { return cmp.Compare(y.view.Head().Size, x.view.Head().Size) })
+	return shown, reasons
+}
+
+// follow brings the bank's copy of a log up to a head. The log that is written here
+// is never moved by what somebody else shows: a head of it that is larger than the
+// own one says that this repository was rolled back.
+func (b *Bank) follow(ctx context.Context, h shownHead, p *anchor.Policy) error {
+	if p.Origin != b.Origin() {
+		_, err := anchor.Mirror(ctx, b.store, h.source.Log(p.Origin), p)
+		return err
 	}
-	for i, v := range views {
-		if v != nil && i != best {
-			if err := views[best].Extends(ctx, v.Head()); err != nil {
-				return nil, nil, fmt.Errorf("%s and %s: %w", sources[best].Name, sources[i].Name, err)
-			}
-		}
+	own, err := b.Head(ctx, p.Origin)
+	if err != nil || own.Size >= h.view.Head().Size {
+		return err
 	}
-	if _, err := anchor.Mirror(ctx, b.store, sources[best].Log(o.Policy.Origin), o.Policy); err != nil {
-		return nil, nil, err
+	if err := h.view.Extends(ctx, own); err != nil {
+		return err
 	}
-	slices.SortStableFunc(good, func(x, y *source) int {
-		if x == sources[best] {
-			return -1
-		}
-		return 0
-	})
-	v, err := b.view(ctx, o.Policy)
-	return v, good, err
+	return fmt.Errorf("%w: this repository has size %d of its own log, size %d was published: it is an old copy",
+		anchor.ErrRollback, own.Size, h.view.Head().Size)
 }
 
 // find looks a save point up in a verified log and proves it. Only a reference by
 // block needs manifests before the choice is made; they are fetched one by one.
-func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote) (Savepoint, error) {
+func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote, o FetchOptions) (Savepoint, error) {
 	var candidates []Savepoint
 	records := map[int64][]byte{}
+	skipped := 0
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return Savepoint{}, err
 		}
 		s, err := entry.Decode(e.Record)
-		if errors.Is(err, entry.ErrUnknownType) {
-			continue
-		}
 		if err != nil {
-			return Savepoint{}, fmt.Errorf("log entry %d: %w", e.Index, err)
+			skipped++ // of a type not known here, or broken
+			continue
 		}
 		if ref.matches(s) {
 			candidates = append(candidates, Savepoint{CID: s.Savepoint, Origin: v.Head().Origin, LogIndex: e.Index, Entry: s})
 			records[e.Index] = e.Record
 		}
+	}
+	if skipped > 0 {
+		o.report("%d log entries are of a type that is not known here, or broken", skipped)
 	}
 	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) {
 		if ref.Block == "" {

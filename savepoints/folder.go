@@ -2,6 +2,7 @@ package savepoints
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 )
@@ -17,7 +19,9 @@ import (
 // document, a folder a collection. Files are opened one at a time and never
 // written. It is not safe for concurrent use.
 type Folder struct {
-	dir string
+	root *os.Root
+	// repo, if not nil, is a repository that must not be read.
+	repo os.FileInfo
 	// seen is what each file was when it was listed.
 	seen map[string]stamp
 	// Dropped are the folders without a file below them, which a state cannot
@@ -41,7 +45,39 @@ func OpenFolder(dir string) (*Folder, error) {
 	if !st.IsDir() {
 		return nil, fmt.Errorf("%w: source %s is not a folder", ErrUsage, dir)
 	}
-	return &Folder{dir: dir}, nil
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	return &Folder{root: root}, nil
+}
+
+// Close releases the folder.
+func (f *Folder) Close() error { return f.root.Close() }
+
+// keepOut makes sure that a repository, whose keys lie in it, is no part of what is
+// read: neither around the folder nor below it.
+func (f *Folder) keepOut(repo string) error {
+	st, err := os.Stat(repo)
+	if err != nil {
+		return err
+	}
+	f.repo = st
+	dir, err := filepath.Abs(f.root.Name())
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if up, err := os.Stat(dir); err == nil && os.SameFile(up, st) {
+			return fmt.Errorf("%w: the source lies in the repository %s", ErrUsage, repo)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
 }
 
 // Documents lists all files before it returns the first. A symlink, device,
@@ -60,7 +96,7 @@ func (f *Folder) Documents(ctx context.Context) iter.Seq2[Document, error] {
 		slices.Sort(paths)
 		slices.Sort(f.Dropped)
 		for _, path := range paths {
-			open := func() (io.ReadCloser, error) { return os.Open(filepath.Join(f.dir, path)) }
+			open := func() (io.ReadCloser, error) { return f.open(path) }
 			if !yield(Document{Path: path, Open: open}, nil) {
 				return
 			}
@@ -68,12 +104,29 @@ func (f *Folder) Documents(ctx context.Context) iter.Seq2[Document, error] {
 	}
 }
 
+// open opens a file that was listed. What has become something else meanwhile, a
+// symlink or a pipe, is refused and not waited for.
+func (f *Folder) open(path string) (io.ReadCloser, error) {
+	file, err := f.root.OpenFile(filepath.FromSlash(path), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read source: %w", err)
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %q in the source has become a %s", ErrUsage, path, kindOf(st.Mode()))
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // list adds the files below a folder and returns their number.
 func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	entries, err := os.ReadDir(filepath.Join(f.dir, rel))
+	entries, err := f.readDir(rel)
 	if err != nil {
 		return 0, fmt.Errorf("read source: %w", err)
 	}
@@ -107,6 +160,21 @@ func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (
 		count += n
 	}
 	return count, nil
+}
+
+func (f *Folder) readDir(rel string) ([]fs.DirEntry, error) {
+	if rel == "" {
+		rel = "."
+	}
+	d, err := f.root.Open(filepath.FromSlash(rel))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	if st, err := d.Stat(); err != nil || f.repo != nil && os.SameFile(st, f.repo) {
+		return nil, errors.Join(err, fmt.Errorf("%w: %q is the repository itself", ErrUsage, rel))
+	}
+	return d.ReadDir(-1)
 }
 
 func kindOf(mode fs.FileMode) string {

@@ -19,9 +19,10 @@ type FollowOptions struct {
 	Source string
 	// Interval is the pause between two looks at the log; 2 s if 0.
 	Interval time.Duration
-	// Fetched is called for each save point that was fetched and verified.
+	// Fetched, if not nil, is called for each save point that was fetched and
+	// verified.
 	Fetched func(Savepoint)
-	// Failed is called with what went wrong; following goes on.
+	// Failed, if not nil, is called with what went wrong; following goes on.
 	Failed func(error)
 }
 
@@ -32,6 +33,16 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 	if o.Interval == 0 {
 		o.Interval = 2 * time.Second
 	}
+	if o.Fetched == nil {
+		o.Fetched = func(Savepoint) {}
+	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
+	if o.Policy.Origin == b.Origin() {
+		return fmt.Errorf("%w: the bank writes log %s itself", ErrUsage, o.Policy.Origin)
+	}
+	b = b.with(o.Policy)
 	r, err := node.Dial(o.Source)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
@@ -72,8 +83,8 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 		return head.Size, err
 	}
 	held := map[int64]bool{}
-	err = b.each(ctx, func(s Savepoint) (bool, error) {
-		if s.Origin == o.Policy.Origin {
+	err = b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
+		if err == nil && s.Origin == o.Policy.Origin { // a damaged one is made again
 			held[s.LogIndex] = true
 		}
 		return true, nil

@@ -7,56 +7,114 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
-// ledger knows the last save point of each policy in the bank's own log and
-// admits to the log only what may follow it. Guarded by Bank.taking.
+// ledger keeps the bank's own log: it knows the last save point of each policy in
+// it and admits only what may follow. Guarded by Bank.taking.
 type ledger struct {
-	b    *Bank
-	last map[entry.PolicyKey]Savepoint // without manifest
-	time time.Time                     // of the newest entry
+	b      *Bank
+	signer anchor.Signer
+	log    *anchor.Log // nil: err says why
+	err    error
+	last   map[entry.PolicyKey]Savepoint // without manifest
+	high   map[entry.PolicyKey]Savepoint // the last one that has a height
+	time   time.Time                     // of the newest entry
+	// done is the size of the log up to which every entry has its receipt.
+	done int64
 }
 
-func newLedger(b *Bank) *ledger { return &ledger{b: b, last: map[entry.PolicyKey]Savepoint{}} }
+func newLedger(b *Bank, signer anchor.Signer) *ledger { return &ledger{b: b, signer: signer} }
+
+// open opens the log anew, and reads what it holds.
+func (l *ledger) open(ctx context.Context) error {
+	l.last, l.high, l.time, l.done = map[entry.PolicyKey]Savepoint{}, map[entry.PolicyKey]Savepoint{}, time.Time{}, 0
+	l.log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit})
+	if errors.Is(l.err, anchor.ErrUnavailable) {
+		// Tiles of the own log are nowhere else to be asked for.
+		l.err = fmt.Errorf("%w: %w", node.ErrDamaged, l.err)
+	}
+	if l.err == nil {
+		l.err = l.load(ctx)
+	}
+	return l.err
+}
+
+// ready opens the log if that failed before, and finishes what an earlier take left
+// undone after its entry was in the log.
+func (l *ledger) ready(ctx context.Context) error {
+	if l.err != nil {
+		return l.open(ctx)
+	}
+	return l.finish(ctx, nil)
+}
+
+// append adds a record to the log. What leaves open which head is on disk, such
+// as a full disk in the wrong moment, is settled by reading it again.
+func (l *ledger) append(ctx context.Context, record []byte) (int64, error) {
+	index, _, err := l.log.Append(ctx, record)
+	if errors.Is(err, anchor.ErrPoisoned) {
+		return 0, errors.Join(err, l.open(ctx))
+	}
+	return index, err
+}
 
 // load reads the receipts, and finishes what a crash left between the log and
-// them: an entry whose receipt is missing gets it.
+// them: an entry whose receipt is missing, or damaged, gets it.
 func (l *ledger) load(ctx context.Context) error {
-	next := int64(0)
-	err := l.b.each(ctx, func(s Savepoint) (bool, error) {
-		if s.Origin == l.b.own.Origin {
+	held := map[int64]bool{}
+	err := l.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
+		if err == nil && s.Origin == l.b.own.Origin {
 			l.note(s)
-			next = s.LogIndex + 1
+			held[s.LogIndex] = true
 		}
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
-	if next < l.b.log.Head().Size {
-		if err := l.catchUp(ctx, next); err != nil {
-			return err
-		}
+	for held[l.done] {
+		l.done++
 	}
-	return nil
+	return l.finish(ctx, held)
 }
 
-func (l *ledger) catchUp(ctx context.Context, next int64) error {
+// finish gives every entry its receipt that has none and is not in held.
+func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
+	size := l.log.Head().Size
+	if l.done >= size {
+		return nil
+	}
 	v, err := l.b.view(ctx, l.b.own)
 	if err != nil {
 		return err
 	}
-	for e, err := range v.Entries(ctx, next) {
+	whole := true
+	for e, err := range v.Entries(ctx, l.done) {
 		if err != nil {
 			return err
+		}
+		if held[e.Index] {
+			continue
 		}
 		if _, err := entry.Decode(e.Record); errors.Is(err, entry.ErrUnknownType) {
 			continue
 		}
-		if _, err := l.receipt(ctx, v, e.Index, e.Record); err != nil {
+		_, err := l.receipt(ctx, v, e.Index, e.Record)
+		if errors.Is(err, dag.ErrNotFound) {
+			// Its IPFS blocks are not here: the repository came from an old
+			// backup, perhaps. Fetching the save point brings the receipt.
+			whole = false
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("finish save point of log entry %d: %w", e.Index, err)
 		}
+	}
+	if whole {
+		l.done = size
 	}
 	return nil
 }
@@ -71,18 +129,23 @@ func (l *ledger) receipt(ctx context.Context, v *anchor.View, index int64, recor
 	if err != nil {
 		return Savepoint{}, err
 	}
+	l.note(s)
 	if s, err = l.b.withManifest(ctx, s); err != nil {
 		return Savepoint{}, err
 	}
 	if err := l.b.keepReceipt(ctx, s); err != nil {
 		return Savepoint{}, err
 	}
-	l.note(s)
 	return s, l.b.repo.DeleteRecord(pendingKind, pendingKey(s.Entry.Policy))
 }
 
 func (l *ledger) note(s Savepoint) {
-	l.last[s.Entry.Policy] = s
+	if last, ok := l.last[s.Entry.Policy]; !ok || last.LogIndex < s.LogIndex {
+		l.last[s.Entry.Policy] = s
+	}
+	if high, ok := l.high[s.Entry.Policy]; s.Entry.Height != nil && (!ok || high.LogIndex < s.LogIndex) {
+		l.high[s.Entry.Policy] = s
+	}
 	if s.Entry.Time.After(l.time) {
 		l.time = s.Entry.Time
 	}
@@ -114,8 +177,8 @@ func (l *ledger) admit(_ anchor.Head, record []byte) error {
 		return fmt.Errorf("%w: epoch %d, sequence %d after epoch %d, sequence %d",
 			ErrConflict, e.Epoch, e.Sequence, last.Entry.Epoch, last.Entry.Sequence)
 	}
-	if h, was := e.Height, last.Entry.Height; h != nil && was != nil && *h <= *was {
-		return fmt.Errorf("%w: height %d does not follow height %d", ErrConflict, *h, *was)
+	if high, ok := l.high[e.Policy]; ok && e.Height != nil && high.Entry.Epoch == e.Epoch && *e.Height <= *high.Entry.Height {
+		return fmt.Errorf("%w: height %d does not follow height %d", ErrConflict, *e.Height, *high.Entry.Height)
 	}
 	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
@@ -62,11 +64,27 @@ func (b *Bank) withManifest(ctx context.Context, s Savepoint) (Savepoint, error)
 
 // keepReceipt pins a save point that is complete and verified, and then durably
 // notes that the bank holds it.
+//
+// Another entry at the same place of the log is a fork, whichever came first.
 func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
+	key := receiptKey(s.Origin, s.LogIndex)
+	held, err := b.repo.Record(receiptKind, key)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		p, err := b.policy(s.Origin)
+		if err != nil {
+			return err
+		}
+		if other, err := openProof(p, held); err == nil && other.CID != s.CID {
+			return fmt.Errorf("%w: entry %d of log %s anchors both %s and %s", anchor.ErrFork, s.LogIndex, s.Origin, other.CID, s.CID)
+		}
+	}
 	if err := b.repo.Pin(ctx, s.CID, s.Manifest.Policy.ID); err != nil {
 		return err
 	}
-	return b.repo.PutRecord(receiptKind, receiptKey(s.Origin, s.LogIndex), s.Proof)
+	return b.repo.PutRecord(receiptKind, key, s.Proof)
 }
 
 // List returns the save points that the bank holds, of one policy or of all (""),
@@ -87,6 +105,26 @@ func (b *Bank) List(ctx context.Context, policy string) ([]Savepoint, error) {
 	return out, err
 }
 
+// Untrusted returns how many receipts are of logs for which no trust policy is in
+// force: of those nothing is listed and nothing can be said.
+func (b *Bank) Untrusted() (int, error) {
+	keys, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return 0, err
+	}
+	known := map[string]bool{}
+	for _, p := range b.Policies() {
+		known[LogID(p.Origin)[:16]] = true
+	}
+	n := 0
+	for _, key := range keys {
+		if !known[key[:min(16, len(key))]] {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // Receipts returns what the bank's receipts prove, in the order of List, without
 // reading the manifests: also of save points that are damaged.
 func (b *Bank) Receipts(ctx context.Context) ([]Savepoint, error) {
@@ -98,8 +136,20 @@ func (b *Bank) Receipts(ctx context.Context) ([]Savepoint, error) {
 	return out, err
 }
 
-// each calls f for every receipt, oldest first, until it says stop.
+// each calls f for every receipt, oldest first, until it says stop. A damaged
+// receipt is an error.
 func (b *Bank) each(ctx context.Context, f func(Savepoint) (bool, error)) error {
+	return b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
+		if err != nil {
+			return false, err
+		}
+		return f(s)
+	})
+}
+
+// receipts calls f for every receipt, oldest first, or with the error that says
+// that one is damaged, until f says stop.
+func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, error)) error {
 	keys, err := b.repo.Records(receiptKind)
 	if err != nil {
 		return err
@@ -122,9 +172,9 @@ func (b *Bank) each(ctx context.Context, f func(Savepoint) (bool, error)) error 
 		}
 		s, err := openProof(p, proof)
 		if err != nil {
-			return fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
 		}
-		if more, err := f(s); err != nil || !more {
+		if more, err := f(s, err); err != nil || !more {
 			return err
 		}
 	}
@@ -247,11 +297,14 @@ func (b *Bank) verifyState(ctx context.Context, s Savepoint) (dag.Totals, error)
 		return t, fmt.Errorf("%w: the manifest says %d documents of %d bytes, the state has %d of %d",
 			entry.ErrContradiction, m.Totals.Documents, m.Totals.Bytes, t.Documents, t.Bytes)
 	}
-	missing, err := dag.Missing(ctx, b.repo.Blocks, s.CID)
-	if err == nil && len(missing) > 0 {
-		err = fmt.Errorf("IPFS block %s: %w", missing[0], dag.ErrNotFound)
+	for _, c := range []cid.Cid{m.Policy.Config, m.Resources} {
+		if c.Defined() {
+			if err := dag.ReadAll(ctx, b.repo.Blocks, c); err != nil {
+				return t, err
+			}
+		}
 	}
-	return t, err
+	return t, nil
 }
 
 // verifyEntry checks that the newest head of the log, where the bank holds it,
@@ -285,6 +338,23 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 	proven, err := anchor.VerifyProof(p, s.Proof)
 	if err == nil && string(e.Record) != string(proven.Record) {
 		err = fmt.Errorf("%w: the log holds another entry at %d than the proof", anchor.ErrFork, s.LogIndex)
+	}
+	return err
+}
+
+// VerifyLog reads every byte of the bank's copy of a log: the tiles and directories
+// of its newest head, and with them what is served to others. A log of which the
+// bank holds nothing passes. Other errors wrap node.ErrDamaged.
+func (b *Bank) VerifyLog(ctx context.Context, origin string) error {
+	h, err := b.Head(ctx, origin)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		_, err = dag.VerifyState(ctx, b.repo.Blocks, h.Root, dag.Totals{Documents: math.MaxUint64, Bytes: math.MaxUint64})
+	}
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: log %s: %w", node.ErrDamaged, origin, err)
 	}
 	return err
 }

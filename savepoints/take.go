@@ -9,8 +9,10 @@ import (
 	"iter"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
@@ -57,6 +59,9 @@ type Taken struct {
 	Existing  bool // the save point had been taken before
 }
 
+// maxBlocks is how many save-state blocks one save point may be of.
+const maxBlocks = 64
+
 const pendingKind = "pending"
 
 func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
@@ -68,14 +73,26 @@ func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
 // height, the error wraps ErrConflict. Nothing is written if a name cannot be
 // used or two collide (dag.ErrName, dag.ErrNameCollision).
 func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
-	if b.log == nil {
+	if b.ledger == nil {
 		return Taken{}, fmt.Errorf("take: %w", ErrNoLogKey)
 	}
 	if err := o.check(); err != nil {
 		return Taken{}, err
 	}
-	b.taking.Lock()
-	defer b.taking.Unlock()
+	if f, ok := source.(*Folder); ok {
+		if err := f.keepOut(b.repo.Dir()); err != nil {
+			return Taken{}, err
+		}
+	}
+	select {
+	case b.taking <- struct{}{}:
+		defer func() { <-b.taking }()
+	case <-ctx.Done():
+		return Taken{}, ctx.Err()
+	}
+	if err := b.ledger.ready(ctx); err != nil {
+		return Taken{}, fmt.Errorf("take: %w", err)
+	}
 	t := &take{b: b, o: o, key: entry.KeyOf(b.instance, o.Policy), sink: &countingSink{store: b.repo.Blocks}}
 	if last, ok := b.ledger.last[t.key]; ok {
 		parent, err := b.withManifest(ctx, last)
@@ -93,6 +110,9 @@ func (o *TakeOptions) check() error {
 	}
 	slices.Sort(o.Blocks)
 	o.Blocks = slices.Compact(o.Blocks)
+	if len(o.Blocks) > maxBlocks {
+		return fmt.Errorf("%w: %d blocks, more than %d", ErrUsage, len(o.Blocks), maxBlocks)
+	}
 	for _, tag := range o.Blocks {
 		if err := CheckID("block", tag); err != nil {
 			return err
@@ -100,6 +120,9 @@ func (o *TakeOptions) check() error {
 	}
 	if o.Provider == "" {
 		o.Provider = "folder"
+	}
+	if !utf8.ValidString(o.Provider) || len(o.Provider) > maxIDLen {
+		return fmt.Errorf("%w: provider %.40q is not UTF-8 of at most %d bytes", ErrUsage, o.Provider, maxIDLen)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -125,7 +148,7 @@ func (t *take) run(ctx context.Context, source Source) (Taken, error) {
 	if err != nil {
 		return Taken{}, err
 	}
-	if existing, err := t.existing(root.CID); existing != nil || err != nil {
+	if existing, err := t.existing(ctx, root.CID); existing != nil || err != nil {
 		if err != nil {
 			return Taken{}, err
 		}
@@ -155,25 +178,31 @@ func (t *take) run(ctx context.Context, source Source) (Taken, error) {
 
 // checkHeight refuses a height that the policy has passed, before anything is read.
 func (t *take) checkHeight() error {
-	if t.o.Height == nil || t.parent == nil || t.parent.Entry.Height == nil {
+	high, ok := t.b.ledger.high[t.key]
+	if t.o.Height == nil || !ok {
 		return nil
 	}
-	if last := *t.parent.Entry.Height; *t.o.Height < last {
-		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, t.parent.CID)
+	if last := *high.Entry.Height; *t.o.Height < last {
+		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, high.CID)
 	}
 	return nil
 }
 
 // existing returns the save point that was taken at this height of this state.
-func (t *take) existing(state cid.Cid) (*Savepoint, error) {
-	if t.o.Height == nil || t.parent == nil || t.parent.Entry.Height == nil || *t.parent.Entry.Height != *t.o.Height {
+func (t *take) existing(ctx context.Context, state cid.Cid) (*Savepoint, error) {
+	high, ok := t.b.ledger.high[t.key]
+	if t.o.Height == nil || !ok || *high.Entry.Height != *t.o.Height {
 		return nil, nil
 	}
-	if t.parent.Manifest.State != state {
-		return nil, fmt.Errorf("%w: policy %s was saved at height %d with state %s, now it has %s",
-			ErrConflict, t.o.Policy, *t.o.Height, t.parent.Manifest.State, state)
+	s, err := t.b.withManifest(ctx, high)
+	if err != nil {
+		return nil, err
 	}
-	return t.parent, nil
+	if s.Manifest.State != state {
+		return nil, fmt.Errorf("%w: policy %s was saved at height %d with state %s, now it has %s",
+			ErrConflict, t.o.Policy, *t.o.Height, s.Manifest.State, state)
+	}
+	return &s, nil
 }
 
 // writeState puts the documents and the directories. All names are checked
@@ -258,8 +287,9 @@ func (t *take) triggers() []dag.Trigger {
 }
 
 // manifest completes the manifest with its place in the history and puts it. One
-// that a crash left pending is used again if it says the same, so that the save
-// point keeps the CID that somebody may have seen; else its pin is removed.
+// that a crash left pending is used again if it says the same and the log has
+// nothing newer, so that the save point keeps the CID that somebody may have seen;
+// else its pin is removed.
 func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) {
 	m.Sequence = 1
 	m.Time = t.o.Now().UTC()
@@ -278,7 +308,7 @@ func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) 
 		again := m
 		again.Time = old.Time
 		block, err := again.Block()
-		if err != nil || block.CID == c {
+		if err != nil || block.CID == c && !old.Time.Before(t.b.ledger.time) {
 			return block, err
 		}
 		if err := t.b.repo.Unpin(c); err != nil {
@@ -303,9 +333,12 @@ func (t *take) pending(ctx context.Context) (*dag.Manifest, cid.Cid, error) {
 	if err != nil {
 		return nil, cid.Undef, fmt.Errorf("pending save point: %w", err)
 	}
+	if t.parent != nil && t.parent.CID == c {
+		return nil, cid.Undef, nil // anchored, and the note of it left behind
+	}
 	m, err := dag.ReadManifest(ctx, t.b.repo.Blocks, c)
-	if errors.Is(err, dag.ErrNotFound) {
-		return nil, c, nil // noted, and lost before it was synced
+	if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
+		return nil, c, nil // noted, and lost before it was synced, or damaged
 	}
 	return m, c, err
 }
@@ -326,7 +359,7 @@ func (t *take) anchor(ctx context.Context, manifest dag.Block) (Savepoint, error
 	if err != nil {
 		return Savepoint{}, err
 	}
-	index, _, err := t.b.log.Append(ctx, record)
+	index, err := t.b.ledger.append(ctx, record)
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("anchor %s: %w", manifest.CID, err)
 	}
@@ -336,27 +369,29 @@ func (t *take) anchor(ctx context.Context, manifest dag.Block) (Savepoint, error
 	if err != nil {
 		return Savepoint{}, err
 	}
-	return t.b.ledger.receipt(ctx, v, index, record)
+	s, err := t.b.ledger.receipt(ctx, v, index, record)
+	if err == nil {
+		t.b.ledger.done = index + 1
+	}
+	return s, err
 }
 
-// countingSink counts the IPFS blocks that the store did not hold.
+// countingSink counts the IPFS blocks that the store did not hold. One that it
+// holds is read: a save point must not rely on bytes that have rotted. A damaged
+// one is put again.
 type countingSink struct {
-	store interface {
-		dag.Sink
-		dag.Has
-	}
+	store         *node.Store
 	blocks, bytes uint64
 }
 
 func (s *countingSink) Put(ctx context.Context, blocks ...dag.Block) error {
 	for _, b := range blocks {
-		has, err := s.store.Has(ctx, b.CID)
-		if err != nil {
-			return err
-		}
-		if !has {
+		switch _, err := s.store.Get(ctx, b.CID); {
+		case errors.Is(err, dag.ErrNotFound):
 			s.blocks++
 			s.bytes += uint64(len(b.Data))
+		case err != nil && !errors.Is(err, dag.ErrHash):
+			return err
 		}
 		if err := s.store.Put(ctx, b); err != nil {
 			return err

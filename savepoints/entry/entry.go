@@ -147,6 +147,7 @@ func Decode(record []byte) (Savepoint, error) {
 	if v, typ := f.integer("v"), f.text("type"); f.err == nil && (v != Version || typ != TypeSavepoint) {
 		return Savepoint{}, fmt.Errorf("%w: %q, version %d", ErrUnknownType, typ, v)
 	}
+	f.onlyKnown()
 	s := Savepoint{Origin: f.text("origin"), Epoch: f.integer("epoch"), Sequence: f.integer("sequence")}
 	f.exact("instance", s.Instance[:])
 	f.exact("policy", s.Policy[:])
@@ -164,6 +165,8 @@ func Decode(record []byte) (Savepoint, error) {
 		f.fail("savepoint", err)
 	} else if err := dag.CheckCID(s.Savepoint); err != nil {
 		f.fail("savepoint", err)
+	} else if s.Savepoint.Type() != cid.DagCBOR {
+		f.fail("savepoint", errors.New("is not the CID of a manifest"))
 	}
 	if f.err == nil && s.Sequence == 0 {
 		f.fail("sequence", errors.New("is 0"))
@@ -180,6 +183,30 @@ type fields struct {
 func (f *fields) fail(key string, err error) {
 	if f.err == nil {
 		f.err = fmt.Errorf("%w: %s: %w", ErrInvalid, key, err)
+	}
+}
+
+// onlyKnown refuses fields that version 1 does not have: a reader that overlooked
+// one would believe less than was signed.
+func (f *fields) onlyKnown() {
+	if f.err != nil {
+		return
+	}
+	for it := f.n.MapIterator(); !it.Done(); {
+		k, _, err := it.Next()
+		key := ""
+		if err == nil {
+			key, err = k.AsString()
+		}
+		if err != nil {
+			f.fail("a key", err)
+			return
+		}
+		switch key {
+		case "v", "type", "origin", "instance", "epoch", "policy", "sequence", "height", "time", "savepoint":
+		default:
+			f.fail(key, errors.New("is not a field of it"))
+		}
 	}
 }
 

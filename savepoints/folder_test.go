@@ -1,0 +1,225 @@
+package savepoints_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+)
+
+// writeFolder writes a state as files.
+func writeFolder(t *testing.T, s state) string {
+	t.Helper()
+	dir := t.TempDir()
+	for path, text := range s {
+		full := filepath.Join(dir, path)
+		must(t, os.MkdirAll(filepath.Dir(full), 0o700))
+		must(t, os.WriteFile(full, []byte(text), 0o600))
+	}
+	return dir
+}
+
+func openFolder(t *testing.T, dir string) *savepoints.Folder {
+	t.Helper()
+	f, err := savepoints.OpenFolder(dir)
+	must(t, err)
+	t.Cleanup(func() { must(t, f.Close()) })
+	return f
+}
+
+// readAll reads all documents of a source.
+func readAll(s savepoints.Source) (state, []string, error) {
+	out := state{}
+	var order []string
+	for doc, err := range s.Documents(ctx) {
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := doc.Open()
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := r.Close(); err != nil {
+			return nil, nil, err
+		}
+		out[doc.Path] = string(data)
+		order = append(order, doc.Path)
+	}
+	return out, order, nil
+}
+
+func TestFolder(t *testing.T) {
+	want := state{"a": "1", "b/c": "", "b/d/e f.json": "3", "ü/日本.txt": "4", ".hidden": "5", "b.x": "6", strings.Repeat("n", 255): "7"}
+	dir := writeFolder(t, want)
+	must(t, os.MkdirAll(filepath.Join(dir, "empty/inner"), 0o700))
+	must(t, os.Mkdir(filepath.Join(dir, "b/z"), 0o700))
+	f := openFolder(t, dir)
+	got, order, err := readAll(f)
+	must(t, err)
+	if len(got) != len(want) || !slices.IsSorted(order) {
+		t.Errorf("%d documents in the order %q", len(got), order)
+	}
+	for path, text := range want {
+		if got[path] != text {
+			t.Errorf("%q holds %q", path, got[path])
+		}
+	}
+	if !slices.Equal(f.Dropped, []string{"b/z", "empty", "empty/inner"}) {
+		t.Errorf("dropped %q", f.Dropped)
+	}
+	c, err := f.Consistency(ctx)
+	if err != nil || !c.Consistent || c.Method == "" {
+		t.Errorf("consistency %+v, %v", c, err)
+	}
+	if !slices.Equal(f.Dropped, []string{"b/z", "empty", "empty/inner"}) {
+		t.Errorf("dropped %q after a look at consistency", f.Dropped)
+	}
+	// The same documents from elsewhere are the same state.
+	b := initBank(t)
+	if x, y := take(t, b, f, "p"), take(t, b, want, "p"); x.Manifest.State != y.Manifest.State || x.Manifest.Totals != want.totals() {
+		t.Errorf("a folder has state %s, its documents %s", x.Manifest.State, y.Manifest.State)
+	}
+}
+
+func TestFolderRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		add func(dir string) error
+		say string
+	}{
+		"symlink to a file":   {func(dir string) error { return os.Symlink("a", filepath.Join(dir, "odd")) }, "symlink"},
+		"symlink to a folder": {func(dir string) error { return os.Symlink("sub", filepath.Join(dir, "odd")) }, "symlink"},
+		"dangling symlink":    {func(dir string) error { return os.Symlink("/nowhere", filepath.Join(dir, "sub/odd")) }, "symlink"},
+		"pipe":                {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "odd"), 0o600) }, "pipe"},
+		"socket": {func(dir string) error {
+			l, err := net.Listen("unix", filepath.Join(dir, "odd"))
+			if err == nil {
+				l.(*net.UnixListener).SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		}, "socket"},
+		"device": {func(dir string) error { return syscall.Mknod(filepath.Join(dir, "odd"), syscall.S_IFCHR|0o600, 1<<8|3) }, "device"},
+	} {
+		dir := writeFolder(t, state{"a": "1", "sub/b": "2"})
+		if err := c.add(dir); err != nil {
+			t.Logf("%s is left out: %v", name, err)
+			continue
+		}
+		_, _, err := readAll(openFolder(t, dir))
+		if !errors.Is(err, savepoints.ErrUsage) || !strings.Contains(err.Error(), c.say) || !strings.Contains(err.Error(), "odd") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Names that no document can have.
+	dir := writeFolder(t, state{"a": "1"})
+	must(t, os.WriteFile(filepath.Join(dir, "bad\xff"), nil, 0o600))
+	if _, _, err := readAll(openFolder(t, dir)); !errors.Is(err, dag.ErrName) {
+		t.Errorf("name that is not UTF-8: %v", err)
+	}
+	deep := writeFolder(t, state{strings.Repeat("d/", dag.MaxNames) + "f": "1"})
+	if _, _, err := readAll(openFolder(t, deep)); !errors.Is(err, dag.ErrName) {
+		t.Errorf("too deep: %v", err)
+	}
+	for _, dir := range []string{filepath.Join(dir, "absent"), filepath.Join(dir, "a")} {
+		if _, err := savepoints.OpenFolder(dir); !errors.Is(err, savepoints.ErrUsage) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for _, err := range openFolder(t, dir).Documents(ended) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("ended: %v", err)
+		}
+	}
+}
+
+// meddling is a Folder in which something happens after the first document.
+type meddling struct {
+	*savepoints.Folder
+	meddle func()
+}
+
+func (m meddling) Documents(ctx context.Context) iter.Seq2[savepoints.Document, error] {
+	return func(yield func(savepoints.Document, error) bool) {
+		for d, err := range m.Folder.Documents(ctx) {
+			if !yield(d, err) {
+				return
+			}
+		}
+		m.meddle()
+	}
+}
+
+// A folder that changes while it is read is saved, and said to be not of one moment.
+func TestFolderChangesWhileRead(t *testing.T) {
+	b := initBank(t)
+	var dir string
+	for name, meddle := range map[string]func() error{
+		"nothing":  func() error { return nil },
+		"replaced": func() error { return os.WriteFile(filepath.Join(dir, "a"), []byte("other"), 0o600) },
+		"touched": func() error {
+			return os.Chtimes(filepath.Join(dir, "a"), time.Time{}, time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC))
+		},
+		"added":          func() error { return os.WriteFile(filepath.Join(dir, "z"), nil, 0o600) },
+		"removed":        func() error { return os.Remove(filepath.Join(dir, "s/b")) },
+		"renamed":        func() error { return os.Rename(filepath.Join(dir, "s/b"), filepath.Join(dir, "s/c")) },
+		"symlink added":  func() error { return os.Symlink("a", filepath.Join(dir, "l")) },
+		"folder removed": func() error { return os.RemoveAll(dir) },
+	} {
+		dir = writeFolder(t, state{"a": "1", "s/b": "2"})
+		f := openFolder(t, dir)
+		if _, _, err := readAll(meddling{f, func() { must(t, meddle()) }}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		c, err := f.Consistency(ctx)
+		if err != nil || c.Consistent != (name == "nothing") {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+	// In the manifest, too.
+	dir = writeFolder(t, state{"a": "1", "s/b": "2"})
+	changing := meddling{openFolder(t, dir), func() { must(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o600)) }}
+	if s := take(t, b, changing, "p"); s.Manifest.Consistency.Consistent {
+		t.Error("the manifest says that it is of one moment")
+	}
+	if s := take(t, b, openFolder(t, dir), "p"); !s.Manifest.Consistency.Consistent {
+		t.Error("the manifest says that it is not of one moment")
+	}
+	// A file that has become a way out of the folder is not followed, one that has
+	// become a pipe is not waited for.
+	outside := filepath.Join(t.TempDir(), "secret")
+	must(t, os.WriteFile(outside, []byte("secret"), 0o600))
+	for name, become := range map[string]func(path string) error{
+		"symlink": func(path string) error { return os.Symlink(outside, path) },
+		"pipe":    func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"folder":  func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		dir := writeFolder(t, state{"a": "1", "s/b": "2"})
+		path := filepath.Join(dir, "a")
+		m := meddling{openFolder(t, dir), func() { must(t, errors.Join(os.Remove(path), become(path))) }}
+		if _, err := b.Take(ctx, m, savepoints.TakeOptions{Policy: "q"}); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	// A file that is gone when it is to be read: no save point without it.
+	gone := meddling{openFolder(t, dir), func() { must(t, os.Remove(filepath.Join(dir, "a"))) }}
+	if _, err := b.Take(ctx, gone, savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("file gone: %v", err)
+	}
+}
