@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -61,88 +59,15 @@ func Folder(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, tar
 		return dag.Totals{}, err
 	}
 	defer st.release()
-	w := &writer{src: b.Repo().Blocks, dir: st.dir, made: map[string]bool{}}
+	w := &writer{src: b.Repo().Blocks, dir: st.documents(), made: map[string]bool{}}
 	err = w.writeAll(ctx, s, o.Progress)
 	if err == nil {
 		err = st.commit(target)
 	}
 	if err != nil {
-		return w.done, errors.Join(fmt.Errorf("restore to %s: %w", target, err), os.RemoveAll(st.dir))
+		err = fmt.Errorf("restore to %s: %w", target, err)
 	}
-	return w.done, nil
-}
-
-// CheckTarget reports whether a restore may write to target.
-func CheckTarget(target string) error {
-	names, err := os.ReadDir(target)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%w: %s is a file", ErrTarget, target)
-	case err != nil:
-		return err
-	case len(names) > 0:
-		return fmt.Errorf("%w: %s holds %q", ErrTarget, target, names[0].Name())
-	}
-	return nil
-}
-
-// staging is the folder that becomes the target.
-type staging struct {
-	dir  string
-	lock *os.File
-}
-
-// newStaging makes an empty staging folder and locks it (flock), after removing
-// one that a killed restore left.
-func newStaging(target string) (*staging, error) {
-	dir := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".restoring")
-	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	lock, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	st := &staging{dir, lock}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		st.release()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s", ErrBusy, target)
-		}
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
-	}
-	old, err := os.ReadDir(dir)
-	for _, e := range old {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-	}
-	if err != nil {
-		st.release()
-		return nil, fmt.Errorf("clear %s: %w", dir, err)
-	}
-	return st, nil
-}
-
-func (st *staging) release() { st.lock.Close() }
-
-// commit makes all that was written durable and gives it the target's name. On
-// Linux rename(2) replaces an empty folder, and fails if it is not empty any more.
-func (st *staging) commit(target string) error {
-	if err := syncTree(st.lock); err != nil {
-		return fmt.Errorf("sync: %w", err)
-	}
-	if err := os.Rename(st.dir, target); err != nil {
-		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENOTDIR) {
-			return fmt.Errorf("%w: %w", ErrTarget, err)
-		}
-		return err
-	}
-	parent, err := os.Open(filepath.Dir(target))
-	if err != nil {
-		return err
-	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return w.done, errors.Join(err, st.remove())
 }
 
 // writer writes documents below a folder.
