@@ -186,6 +186,29 @@ func (e *env) trust(b *savepoints.Bank, file string) (trusted, error) {
 	return trusted{b, p, data}, nil
 }
 
+// logOf is the log that a reference means: the one that was named, or the one of
+// the policy file that was given.
+func (t trusted) logOf(origin string) string {
+	if origin == "" && t.file != nil {
+		return t.policy.Origin
+	}
+	return origin
+}
+
+// noteUntrusted says what a list leaves out, and refuses to call it empty if that
+// is all there is.
+func (e *env) noteUntrusted(t trusted, listed int) error {
+	n, err := t.Untrusted()
+	if err != nil || n == 0 {
+		return err
+	}
+	if listed == 0 {
+		return fmt.Errorf("%w: the repository holds %d save points of logs that nothing says to believe; --trust FILE does", savepoints.ErrNoTrust, n)
+	}
+	e.note("%d save points of logs without a trust policy are left out; --trust FILE shows them", n)
+	return nil
+}
+
 // needTrust is trust for a command that must know whom to believe.
 func (e *env) needTrust(b *savepoints.Bank, file string) (trusted, error) {
 	t, err := e.trust(b, file)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -73,6 +74,7 @@ var failures = []failure{
 	{dag.ErrName, exitUsage, "unusable_name"},
 	{dag.ErrNameCollision, exitUsage, "name_collision"},
 	{node.ErrExposed, exitUsage, "address_exposed"},
+	{syscall.ENOTDIR, exitUsage, "not_a_folder"},
 
 	{savepoints.ErrNotFound, exitNotFound, "no_savepoint"},
 	{node.ErrNoRepo, exitNotFound, "no_repository"},
@@ -81,11 +83,13 @@ var failures = []failure{
 	{anchor.ErrUnavailable, exitNotFound, "unavailable"},
 	{anchor.ErrNoLog, exitNotFound, "no_log"},
 	{dag.ErrNotFound, exitNotFound, "not_found"},
+
+	{node.ErrNewerRepo, exitFailed, "newer_repository"},
 }
 
 // classify finds the kind of an error.
 func classify(ctx context.Context, err error) failure {
-	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil {
 		return failure{err, exitInterrupted, "interrupted"}
 	}
 	for _, f := range failures {

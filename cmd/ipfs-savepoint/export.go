@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -42,6 +43,9 @@ func export(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Savepoint, path
 		return 0, usagef("%s is there already", path)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, usagef("%s: no such folder", filepath.Dir(path))
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -57,9 +61,12 @@ func export(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Savepoint, path
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return 0, err
 	}
-	// A link, unlike a rename, does not replace a file that came meanwhile.
-	if err := os.Link(f.Name(), path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
-	return st.Size(), os.Remove(f.Name())
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), errors.Join(dir.Sync(), dir.Close())
 }

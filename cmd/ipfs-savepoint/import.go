@@ -20,6 +20,9 @@ func (e *env) importCommand() *cobra.Command {
 				return usagef("%v", err)
 			}
 			defer f.Close()
+			if st, err := f.Stat(); err != nil || st.IsDir() {
+				return usagef("%s is not a file", args[0])
+			}
 			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
 				t, err := e.needTrust(b, trust)
 				if err != nil {

@@ -52,6 +52,9 @@ func (e *env) listCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if err := e.noteUntrusted(t, len(list)); err != nil && policy == "" {
+					return err
+				}
 				if e.json {
 					return e.print(map[string]any{"savepoints": listJSON(list)})
 				}

@@ -75,7 +75,7 @@ func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, from []st
 	if len(from) > 0 {
 		return e.fetch(ctx, t, ref, from)
 	}
-	return t.Resolve(ctx, ref, "")
+	return t.Resolve(ctx, ref, t.logOf(""))
 }
 
 func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, dir string) error {

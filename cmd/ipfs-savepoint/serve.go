@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,9 @@ written to serve.json in the repository. Port 0 takes any free port.`,
 			}
 			if (o.follow == "") != (o.trust == "") {
 				return usagef("--follow and --trust go together")
+			}
+			if o.follow != "" && !strings.Contains(o.follow, "://") && !strings.Contains(o.follow, "/p2p/") {
+				return usagef("--follow %q is neither a multiaddr with /p2p/ nor a URL", o.follow)
 			}
 			open := savepoints.Open
 			if o.follow != "" {

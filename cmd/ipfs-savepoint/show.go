@@ -73,7 +73,7 @@ func (e *env) withSavepoint(cmd *cobra.Command, refText, trust, origin string, f
 		if err != nil {
 			return err
 		}
-		s, err := t.Resolve(cmd.Context(), ref, origin)
+		s, err := t.Resolve(cmd.Context(), ref, t.logOf(origin))
 		if err != nil {
 			return err
 		}

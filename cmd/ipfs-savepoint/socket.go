@@ -74,7 +74,12 @@ func (e *env) listenCommands(dir string, b *savepoints.Bank) (func() error, erro
 		return nil, errors.Join(err, l.Close(), release())
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+commandPath, func(w http.ResponseWriter, r *http.Request) { serveCommand(w, r, b) })
+	var running sync.WaitGroup
+	mux.HandleFunc("POST "+commandPath, func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		serveCommand(w, r, b)
+	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
@@ -86,6 +91,7 @@ func (e *env) listenCommands(dir string, b *savepoints.Bank) (func() error, erro
 			err = srv.Close() // cancels the commands that still run
 		}
 		<-done
+		running.Wait()
 		return errors.Join(err, release())
 	}, nil
 }

@@ -60,6 +60,7 @@ point that is there.`,
 			if err != nil {
 				return err
 			}
+			defer folder.Close()
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
 				return e.take(cmd, b, folder, o)
 			})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -30,7 +31,7 @@ func (e *env) verifyCommand() *cobra.Command {
 Each byte is hashed against its CID; each directory is laid out again from its
 own listing; the manifest is compared with its log entry, and the entry's proof
 is checked under the trust policy and in the repository's copy of the log.
-Without REF all save points in the repository are checked.`,
+Without REF all save points in the repository are checked, and its copies of logs.`,
 		Args: rangeArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && all {
@@ -50,7 +51,10 @@ Without REF all save points in the repository are checked.`,
 				if err != nil {
 					return err
 				}
-				return e.verifyAll(cmd, t.Bank, list)
+				if err := e.noteUntrusted(t, len(list)); err != nil {
+					return err
+				}
+				return errors.Join(e.verifyAll(cmd, t.Bank, list), verifyLogs(cmd.Context(), t.Bank))
 			})
 		},
 	}
@@ -86,6 +90,15 @@ func (e *env) verifyAll(cmd *cobra.Command, b *savepoints.Bank, list []savepoint
 	}
 	if len(list) == 0 {
 		e.note("there is nothing to verify")
+	}
+	return errors.Join(errs...)
+}
+
+// verifyLogs checks every byte of the logs that the repository has copies of.
+func verifyLogs(ctx context.Context, b *savepoints.Bank) error {
+	var errs []error
+	for _, p := range b.Policies() {
+		errs = append(errs, b.VerifyLog(ctx, p.Origin))
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// forger has a log key of its own, whose policy the reader trusts, and makes
+// archives that are sound in every respect but one.
+type forger struct {
+	memory
+	origin   string
+	docs     map[string]string
+	manifest dag.Manifest
+	state    func(ctx context.Context) (dag.Link, error)
+	entry    func(*entry.Savepoint)
+	roots    func(manifest, proof cid.Cid) []cid.Cid
+	prove    int64 // index of the entry that the proof is of
+}
+
+// crafts are the ways to go wrong.
+var crafts = map[string]func(*forger){
+	"sound":    func(*forger) {},
+	"sequence": func(f *forger) { f.entry = func(e *entry.Savepoint) { e.Sequence = 7 } },
+	"policy": func(f *forger) {
+		f.entry = func(e *entry.Savepoint) { e.Policy = entry.KeyOf(e.Instance, "other") }
+	},
+	"time":      func(f *forger) { f.entry = func(e *entry.Savepoint) { e.Time = e.Time.Add(time.Second) } },
+	"origin":    func(f *forger) { f.entry = func(e *entry.Savepoint) { e.Origin = "log.example/other" } },
+	"totals":    func(f *forger) { f.manifest.Totals.Bytes++ },
+	"documents": func(f *forger) { f.manifest.Totals.Documents-- },
+	"no-proof": func(f *forger) {
+		f.roots = func(manifest, _ cid.Cid) []cid.Cid { return []cid.Cid{manifest} }
+	},
+	"other-proof": func(f *forger) { f.prove = 0 },
+	"swapped": func(f *forger) {
+		f.roots = func(manifest, proof cid.Cid) []cid.Cid { return []cid.Cid{proof, manifest} }
+	},
+	"twice":    func(f *forger) { f.directory("a", "a") },
+	"unsorted": func(f *forger) { f.directory("b", "a") },
+	"dotdot":   func(f *forger) { f.directory("..", "a") },
+	"slash":    func(f *forger) { f.directory("../a", "b") },
+}
+
+// directory makes the state a basic directory of documents with these names, in
+// this order.
+func (f *forger) directory(names ...string) {
+	f.state = func(ctx context.Context) (dag.Link, error) {
+		var node []byte
+		for i, name := range names {
+			b := dag.RawBlock(fmt.Appendf(nil, "document %d", i))
+			if err := f.Put(ctx, b); err != nil {
+				return dag.Link{}, err
+			}
+			l := field(nil, 1, b.CID.Bytes())
+			l = field(l, 2, []byte(name))
+			l = binary.AppendUvarint(append(l, 3<<3), uint64(len(b.Data)))
+			node = field(node, 2, l)
+		}
+		node = field(node, 1, []byte{1 << 3, 1}) // UnixFS: type directory
+		c, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: mh.SHA2_256}.Sum(node)
+		if err != nil {
+			return dag.Link{}, err
+		}
+		return dag.Link{CID: c}, f.Put(ctx, dag.Block{CID: c, Data: node})
+	}
+	f.manifest.Totals = dag.Totals{Documents: uint64(len(names)), Bytes: uint64(10 * len(names))}
+}
+
+// field appends a length-delimited field of protobuf.
+func field(to []byte, number byte, value []byte) []byte {
+	return append(binary.AppendUvarint(append(to, number<<3|2), uint64(len(value))), value...)
+}
+
+// cmdCraft makes an archive that is wrong in one way, and the trust policy under
+// which its log is to be believed.
+func cmdCraft(ts *testscript.TestScript, _ bool, args []string) {
+	spoil, ok := crafts[args[0]]
+	if !ok {
+		ts.Fatalf("no craft %q; there are %v", args[0], slices.Sorted(maps.Keys(crafts)))
+	}
+	f := &forger{
+		memory: memory{blocks: map[cid.Cid][]byte{}, heads: map[string][]byte{}},
+		origin: "log.example/forger",
+		docs:   map[string]string{"a/1.json": "{}", "a/2.json": "[]", "b.txt": "text"},
+		manifest: dag.Manifest{
+			Version: dag.ManifestVersion, Profile: dag.Profile, Instance: [16]byte{1}, Policy: dag.Policy{ID: "p"},
+			Triggers: []dag.Trigger{{Kind: dag.TriggerManual}}, Sequence: 1, Time: time.Unix(1e9, 0).UTC(),
+			Totals:      dag.Totals{Documents: 3, Bytes: 8},
+			Consistency: dag.Consistency{Method: "none", Consistent: true},
+			Provider:    dag.Provider{Name: "forger", Plugins: []string{}},
+			Tool:        dag.Tool{Name: "forger", Version: "1"},
+		},
+		entry: func(*entry.Savepoint) {},
+		roots: func(manifest, proof cid.Cid) []cid.Cid { return []cid.Cid{manifest, proof} },
+		prove: 1,
+	}
+	f.state = f.honestState
+	spoil(f)
+	car, policy, err := f.forge(context.Background())
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), car, 0o666))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), policy, 0o666))
+}
+
+func (f *forger) honestState(ctx context.Context) (dag.Link, error) {
+	tree := dag.NewTree()
+	for path, text := range f.docs {
+		l, _, err := dag.WriteDocument(ctx, f, bytes.NewReader([]byte(text)))
+		if err != nil {
+			return dag.Link{}, err
+		}
+		if err := tree.Set(path, l); err != nil {
+			return dag.Link{}, err
+		}
+	}
+	return tree.Write(ctx, f)
+}
+
+// forge makes a log of two entries, of which the second anchors the save point.
+func (f *forger) forge(ctx context.Context) (car, policy []byte, err error) {
+	state, err := f.state(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.manifest.State = state.CID
+	manifest, err := f.manifest.Block()
+	if err != nil {
+		return nil, nil, err
+	}
+	another := cid.NewCidV1(cid.DagCBOR, dag.RawBlock([]byte("another save point")).CID.Hash())
+	first := entry.Of(f.origin, &f.manifest, another)
+	second := entry.Of(f.origin, &f.manifest, manifest.CID)
+	f.entry(&second)
+	proof, policy, err := f.anchor(ctx, first, second)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.Put(ctx, manifest, proof); err != nil {
+		return nil, nil, err
+	}
+	var out bytes.Buffer
+	err = dag.WriteCAR(ctx, &out, f, f.roots(manifest.CID, proof.CID)...)
+	return out.Bytes(), policy, err
+}
+
+// anchor appends the entries to a new log and proves one of them.
+func (f *forger) anchor(ctx context.Context, entries ...entry.Savepoint) (dag.Block, []byte, error) {
+	fail := func(err error) (dag.Block, []byte, error) { return dag.Block{}, nil, err }
+	skey, vkey, err := anchor.GenerateKey(f.origin)
+	if err != nil {
+		return fail(err)
+	}
+	signer, err := anchor.NewSigner(skey)
+	if err != nil {
+		return fail(err)
+	}
+	log, err := anchor.Open(ctx, f, signer, anchor.Options{Create: true})
+	if err != nil {
+		return fail(err)
+	}
+	var records [][]byte
+	for _, e := range entries {
+		record, err := e.Encode()
+		if err != nil {
+			return fail(err)
+		}
+		if _, _, err := log.Append(ctx, record); err != nil {
+			return fail(err)
+		}
+		records = append(records, record)
+	}
+	text := anchor.FormatPolicy(vkey)
+	policy, err := anchor.ParsePolicy(text)
+	if err != nil {
+		return fail(err)
+	}
+	view, err := anchor.OpenView(ctx, anchor.LocalFetcher(f, log.Head().Root), policy)
+	if err != nil {
+		return fail(err)
+	}
+	proof, err := view.Prove(ctx, f.prove, records[f.prove])
+	return dag.RawBlock(proof), text, err
+}
+
+// memory is a store for a log.
+type memory struct {
+	mu     sync.Mutex
+	blocks map[cid.Cid][]byte
+	heads  map[string][]byte
+}
+
+func (m *memory) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.blocks[c]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", c, dag.ErrNotFound)
+	}
+	return data, nil
+}
+
+func (m *memory) Put(_ context.Context, blocks ...dag.Block) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range blocks {
+		m.blocks[b.CID] = b.Data
+	}
+	return nil
+}
+
+func (m *memory) Sync(context.Context) error { return nil }
+
+func (m *memory) Head(_ context.Context, name string) ([]byte, error) { return m.heads[name], nil }
+
+func (m *memory) SwapHead(_ context.Context, name string, _, new []byte) error {
+	m.heads[name] = new
+	return nil
+}
+
+// cmdBadNames makes a folder of files whose names are unusual: "utf8" is a name
+// that is not UTF-8, "collision" two names with the same place in a HAMT, "long" a
+// name of 255 bytes, the most that common file systems have.
+func cmdBadNames(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[1])
+	ts.Check(os.MkdirAll(dir, 0o777))
+	var names []string
+	switch args[0] {
+	case "utf8":
+		names = []string{"\xff\xfe"}
+	case "long":
+		names = []string{string(bytes.Repeat([]byte("x"), 255))}
+	case "collision":
+		a, b := collidingNames()
+		names = []string{a, b}
+	default:
+		ts.Fatalf("no such names")
+	}
+	for _, name := range names {
+		ts.Check(os.WriteFile(filepath.Join(dir, name), []byte(name), 0o666))
+	}
+}
+
+const (
+	murmurC1 = 0x87c37b91114253d5
+	murmurC2 = 0x4cf5ad432745937f
+)
+
+// collidingNames returns two names of 32 bytes with equal murmur3-x64-128: for
+// any first block of 16 bytes there is a second block that leads to the same
+// state, since each round can be run backwards.
+func collidingNames() (string, string) {
+	const a = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb"
+	target := murmurRound(murmurRound([2]uint64{}, []byte(a[:16])), []byte(a[16:]))
+	first := []byte("cccccccc00000000")
+	for i := uint64(0); ; i++ {
+		for j := range 8 { // base 64 of printable bytes
+			first[8+j] = byte('0' + (i>>(6*j))&63)
+		}
+		second := unround(murmurRound([2]uint64{}, first), target)
+		b := string(first) + string(second)
+		if utf8.Valid(second) && dag.CheckName(b) == nil {
+			return a, b
+		}
+	}
+}
+
+// murmurRound takes one block of 16 bytes into the state.
+func murmurRound(h [2]uint64, block []byte) [2]uint64 {
+	k1, k2 := binary.LittleEndian.Uint64(block), binary.LittleEndian.Uint64(block[8:])
+	h[0] ^= bits.RotateLeft64(k1*murmurC1, 31) * murmurC2
+	h[0] = (bits.RotateLeft64(h[0], 27)+h[1])*5 + 0x52dce729
+	h[1] ^= bits.RotateLeft64(k2*murmurC2, 33) * murmurC1
+	h[1] = (bits.RotateLeft64(h[1], 31)+h[0])*5 + 0x38495ab5
+	return h
+}
+
+// unround returns the block that leads from one state to another.
+func unround(from, to [2]uint64) []byte {
+	inv5, inv1, inv2 := inverse(5), inverse(murmurC1), inverse(murmurC2)
+	h2 := bits.RotateLeft64((to[1]-0x38495ab5)*inv5-to[0], -31)
+	h1 := bits.RotateLeft64((to[0]-0x52dce729)*inv5-from[1], -27)
+	k1 := bits.RotateLeft64((h1^from[0])*inv2, -31) * inv1
+	k2 := bits.RotateLeft64((h2^from[1])*inv1, -33) * inv2
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, k1), k2)
+}
+
+// inverse of an odd number modulo 2^64, by Newton's iteration.
+func inverse(x uint64) uint64 {
+	y := x
+	for range 6 {
+		y *= 2 - x*y
+	}
+	return y
+}
