@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 	"github.com/ipld/go-ipld-prime/datamodel"
@@ -119,6 +119,16 @@ type Tool struct {
 	Version string
 }
 
+// MaxIDLen is the length in bytes of the longest policy id and block tag.
+const MaxIDLen = 128
+
+var idPattern = regexp.MustCompile(`^(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})+$`)
+
+// IsID reports whether s can be the id of a policy or the tag of a save-state
+// block: 1 to MaxIDLen of A-Z a-z 0-9 . _ -, other characters as %XX. So it can be
+// written in a reference, in a path and on a terminal.
+func IsID(s string) bool { return len(s) <= MaxIDLen && idPattern.MatchString(s) }
+
 // Block returns the manifest's IPFS block. The error wraps ErrManifest if the
 // manifest breaks a rule.
 func (m *Manifest) Block() (Block, error) {
@@ -182,8 +192,8 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("%w: %d", ErrVersion, m.Version)
 	case m.Profile != Profile:
 		return bad("CID profile %q, not %q", m.Profile, Profile)
-	case m.Policy.ID == "" || !utf8.ValidString(m.Policy.ID):
-		return bad("policy id %q", m.Policy.ID)
+	case !IsID(m.Policy.ID):
+		return bad("policy id %.40q", m.Policy.ID)
 	case m.Sequence == 0:
 		return bad("sequence 0")
 	case len(m.Triggers) == 0:
@@ -215,6 +225,9 @@ func (m *Manifest) check() error {
 		}
 		if (t.Kind == TriggerBlock) != (t.Tag != "") || (t.Kind == TriggerInterval) != (t.N != 0) {
 			return bad("trigger %s with tag %q and n %d", t.Kind, t.Tag, t.N)
+		}
+		if t.Tag != "" && !IsID(t.Tag) {
+			return bad("tag %.40q of a trigger", t.Tag)
 		}
 		if t.N > math.MaxInt64 {
 			return bad("n %d of a trigger does not fit into 63 bits", t.N)

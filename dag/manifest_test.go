@@ -329,14 +329,14 @@ func TestManifestProperty(t *testing.T) {
 
 func drawManifest(t *rapid.T) *Manifest {
 	text := rapid.String()
-	someText := rapid.StringN(1, -1, 100)
+	id := rapid.StringMatching(`([A-Za-z0-9._-]|%[0-9A-F]{2}){1,40}`)
 	number := rapid.Uint64Range(0, math.MaxInt64)
 	someCID := func(codec uint64) cid.Cid { return newBlock(codec, []byte(text.Draw(t, "block"))).CID }
 	m := &Manifest{
 		Version: ManifestVersion, Profile: Profile,
 		Instance: [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "instance")),
 		Policy: Policy{
-			ID: someText.Draw(t, "id"), Name: text.Draw(t, "name"),
+			ID: id.Draw(t, "id"), Name: text.Draw(t, "name"),
 			Version: text.Draw(t, "version"), Topic: text.Draw(t, "topic"),
 		},
 		Sequence: rapid.Uint64Range(1, math.MaxInt64).Draw(t, "sequence"),
@@ -356,7 +356,7 @@ func drawManifest(t *rapid.T) *Manifest {
 		trigger := Trigger{Kind: kind}
 		switch kind {
 		case TriggerBlock:
-			trigger.Tag = someText.Draw(t, "tag")
+			trigger.Tag = id.Draw(t, "tag")
 		case TriggerInterval:
 			trigger.N = rapid.Uint64Range(1, math.MaxInt64).Draw(t, "n")
 		}

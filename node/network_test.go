@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -214,6 +215,23 @@ func TestDialRefuses(t *testing.T) {
 		if r, err := Dial(source); err == nil {
 			r.Close()
 			t.Errorf("%q is taken for a source", source)
+		}
+	}
+}
+
+// A name that somebody else points at this host gets nothing.
+func TestGatewayAnswersItsOwnHostOnly(t *testing.T) {
+	handler := loopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
+	for host, want := range map[string]int{
+		"127.0.0.1:8481": 200, "localhost:8481": 200, "localhost": 200, "[::1]:8481": 200, "[::1]": 200, "127.1.2.3": 200,
+		"evil.example": 421, "evil.example:8481": 421, "10.0.0.1:8481": 421, "": 421, "localhost.evil.example": 421,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/ipfs/x", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
 		}
 	}
 }

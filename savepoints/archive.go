@@ -65,7 +65,9 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	if len(car.Roots) != 2 {
 		return Savepoint{}, fmt.Errorf("%w: %d roots, not 2", ErrArchive, len(car.Roots))
 	}
-	if _, err := car.CopyDAG(ctx, b.repo.Blocks, car.Roots, progress); err != nil {
+	// What is here already is read, so that the archive heals what is damaged.
+	sink := &countingSink{store: b.repo.Blocks}
+	if _, err := car.CopyDAG(ctx, sink, car.Roots, progress); err != nil {
 		return Savepoint{}, err
 	}
 	manifest, proofCID := car.Roots[0], car.Roots[1]

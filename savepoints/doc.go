@@ -14,8 +14,8 @@
 //
 // # Order of a take
 //
-// documents, directories and manifest are put; the manifest is pinned, which
-// syncs them; it is noted as pending; the entry is appended to the log, which
-// returns when the signed head is on disk; the receipt is written. After a crash
-// anywhere in between, the next open finishes or forgets it.
+// documents, directories and manifest are put; the manifest is noted as pending
+// and pinned, which syncs them; the entry is appended to the log, which returns
+// when the signed head is on disk; the receipt is written. After a crash anywhere in
+// between, the next open finishes it, or the next take of the same state uses it.
 package savepoints

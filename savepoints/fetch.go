@@ -49,7 +49,7 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 	if err != nil {
 		return Savepoint{}, err
 	}
-	remotes, err := b.dial(ctx, places)
+	remotes, err := dial(ctx, places, o)
 	defer closeAll(remotes)
 	if err != nil {
 		return Savepoint{}, err
@@ -111,15 +111,23 @@ func sortSources(sources []string) (archives, places []string, err error) {
 	return archives, places, nil
 }
 
-// dial prepares sources that are not files. A folder is opened as a repository.
-func (b *Bank) dial(ctx context.Context, places []string) ([]*source, error) {
+// dial prepares sources that are not files. A folder is opened as a repository. One
+// of several that cannot be used is reported and left out.
+func dial(ctx context.Context, places []string, o FetchOptions) ([]*source, error) {
 	var out []*source
 	for _, place := range places {
 		s, err := dialOne(ctx, place)
-		if err != nil {
+		if err != nil && len(places) == 1 {
 			return out, err
 		}
+		if err != nil {
+			o.report("source %s: %v", place, err)
+			continue
+		}
 		out = append(out, s)
+	}
+	if len(out) == 0 && len(places) > 0 {
+		return nil, fmt.Errorf("%w: none of the sources", node.ErrUnreachable)
 	}
 	return out, nil
 }

@@ -2,10 +2,10 @@ package savepoints
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
 )
 
@@ -18,17 +18,11 @@ type Ref struct {
 	Block    string // not empty: only those taken at this save-state block
 }
 
-// idPattern is the form of policy ids and block tags.
-var idPattern = regexp.MustCompile(`^(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})+$`)
-
-const maxIDLen = 128
-
-// CheckID reports whether id can name a policy or a save-state block: 1 to 128
-// of [A-Za-z0-9._-], other characters %-escaped, and not a CID. The error wraps
-// ErrUsage.
+// CheckID reports whether id can name a policy or a save-state block: it has the
+// form of an id (dag.IsID) and is not a CID. The error wraps ErrUsage.
 func CheckID(what, id string) error {
-	if len(id) > maxIDLen || !idPattern.MatchString(id) {
-		return fmt.Errorf("%w: %s %q is not 1 to %d of A-Z a-z 0-9 . _ - or %%XX", ErrUsage, what, id, maxIDLen)
+	if !dag.IsID(id) {
+		return fmt.Errorf("%w: %s %q is not 1 to %d of A-Z a-z 0-9 . _ - or %%XX", ErrUsage, what, id, dag.MaxIDLen)
 	}
 	if _, err := cid.Decode(id); err == nil {
 		return fmt.Errorf("%w: %s %q is a CID", ErrUsage, what, id)

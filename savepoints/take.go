@@ -95,11 +95,7 @@ func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 	}
 	t := &take{b: b, o: o, key: entry.KeyOf(b.instance, o.Policy), sink: &countingSink{store: b.repo.Blocks}}
 	if last, ok := b.ledger.last[t.key]; ok {
-		parent, err := b.withManifest(ctx, last)
-		if err != nil {
-			return Taken{}, fmt.Errorf("parent save point: %w", err)
-		}
-		t.parent = &parent
+		t.parent = &last
 	}
 	return t.run(ctx, source)
 }
@@ -121,8 +117,8 @@ func (o *TakeOptions) check() error {
 	if o.Provider == "" {
 		o.Provider = "folder"
 	}
-	if !utf8.ValidString(o.Provider) || len(o.Provider) > maxIDLen {
-		return fmt.Errorf("%w: provider %.40q is not UTF-8 of at most %d bytes", ErrUsage, o.Provider, maxIDLen)
+	if !utf8.ValidString(o.Provider) || len(o.Provider) > dag.MaxIDLen {
+		return fmt.Errorf("%w: provider %.40q is not UTF-8 of at most %d bytes", ErrUsage, o.Provider, dag.MaxIDLen)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -135,7 +131,7 @@ type take struct {
 	b      *Bank
 	o      TakeOptions
 	key    entry.PolicyKey
-	parent *Savepoint
+	parent *Savepoint // without manifest
 	sink   *countingSink
 	docs   map[string]cid.Cid
 }
@@ -255,22 +251,29 @@ func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint6
 	return link, n, errors.Join(err, r.Close())
 }
 
-// changed counts the documents that differ from the parent's.
+// changed counts the documents that differ from the parent's. If the parent cannot
+// be read all count as changed: it is no part of this save point.
 func (t *take) changed(ctx context.Context) (uint64, error) {
 	if t.parent == nil {
 		return uint64(len(t.docs)), nil
 	}
 	same, removed := 0, 0
-	for doc, err := range dag.Documents(ctx, t.b.repo.Blocks, t.parent.Manifest.State) {
-		if err != nil {
-			return 0, fmt.Errorf("parent save point: %w", err)
+	parent, err := t.b.withManifest(ctx, *t.parent)
+	if err == nil {
+		for doc, docErr := range dag.Documents(ctx, t.b.repo.Blocks, parent.Manifest.State) {
+			if err = docErr; err != nil {
+				break
+			}
+			switch c, ok := t.docs[doc.Path]; {
+			case !ok:
+				removed++
+			case c == doc.Link.CID:
+				same++
+			}
 		}
-		switch c, ok := t.docs[doc.Path]; {
-		case !ok:
-			removed++
-		case c == doc.Link.CID:
-			same++
-		}
+	}
+	if err != nil {
+		return uint64(len(t.docs)), ctx.Err()
 	}
 	return uint64(len(t.docs) - same + removed), nil
 }
