@@ -241,7 +241,7 @@ func TestLyingSources(t *testing.T) {
 		"429":         {status(429), []error{ErrUnreachable}},
 		"500":         {status(500), []error{ErrUnreachable}},
 		"206":         {status(206), []error{ErrUnreachable}},
-		"redirects":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 302) }, []error{ErrUnreachable}},
+		"redirects":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, []error{ErrUnreachable}},
 		"resets":      {reset, []error{ErrUnreachable}},
 		"resets late": {func(w http.ResponseWriter, r *http.Request) { o.resetLate(t, w, r) }, []error{ErrUnreachable}},
 	} {

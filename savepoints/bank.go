@@ -238,6 +238,17 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	return nil
 }
 
+// LogError says why the bank's own log could not be opened; nil if it was, or if the
+// bank has none. Save points can be read all the same.
+func (b *Bank) LogError() error {
+	if b.ledger == nil {
+		return nil
+	}
+	b.taking <- struct{}{}
+	defer func() { <-b.taking }()
+	return b.ledger.err
+}
+
 // Close releases the repository.
 func (b *Bank) Close() error { return b.repo.Close() }
 

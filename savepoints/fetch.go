@@ -220,7 +220,7 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 	var copied bool
 	for _, h := range shown {
 		if !copied {
-			err := b.follow(ctx, h, o.Policy)
+			err := b.catchUp(ctx, h, o.Policy)
 			if mustStop(err) || err != nil && ctx.Err() != nil {
 				return nil, nil, fmt.Errorf("%s: %w", h.source.Name, err)
 			}
@@ -242,7 +242,7 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 	}
 	for i, h := range heads {
 		if h.Size > v.Head().Size {
-			continue // of the own log: see follow
+			continue // of the own log: see catchUp
 		}
 		if err := v.Extends(ctx, h); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
@@ -286,10 +286,10 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 	return shown, reasons
 }
 
-// follow brings the bank's copy of a log up to a head. The log that is written here
+// catchUp brings the bank's copy of a log up to a head. The log that is written here
 // is never moved by what somebody else shows: a head of it that is larger than the
 // own one says that this repository was rolled back.
-func (b *Bank) follow(ctx context.Context, h shownHead, p *anchor.Policy) error {
+func (b *Bank) catchUp(ctx context.Context, h shownHead, p *anchor.Policy) error {
 	if p.Origin != b.Origin() {
 		_, err := anchor.Mirror(ctx, b.store, h.source.Log(p.Origin), p)
 		return err

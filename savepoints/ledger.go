@@ -17,8 +17,8 @@ import (
 type ledger struct {
 	b      *Bank
 	signer anchor.Signer
-	log    *anchor.Log // nil: err says why
-	err    error
+	log    *anchor.Log
+	err    error                         // why the log has to be opened again, if it has
 	last   map[entry.PolicyKey]Savepoint // without manifest
 	high   map[entry.PolicyKey]Savepoint // the last one that has a height
 	time   time.Time                     // of the newest entry
@@ -51,13 +51,11 @@ func (l *ledger) ready(ctx context.Context) error {
 	return l.finish(ctx, nil)
 }
 
-// append adds a record to the log. What leaves open which head is on disk, such
-// as a full disk in the wrong moment, is settled by reading it again.
+// append adds a record to the log. An error may leave open which head is on disk,
+// as a full disk in the wrong moment does: the next take reads it again.
 func (l *ledger) append(ctx context.Context, record []byte) (int64, error) {
 	index, _, err := l.log.Append(ctx, record)
-	if errors.Is(err, anchor.ErrPoisoned) {
-		return 0, errors.Join(err, l.open(ctx))
-	}
+	l.err = err
 	return index, err
 }
 

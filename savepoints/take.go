@@ -104,8 +104,7 @@ func (o *TakeOptions) check() error {
 	if err := CheckID("policy", o.Policy); err != nil {
 		return err
 	}
-	slices.Sort(o.Blocks)
-	o.Blocks = slices.Compact(o.Blocks)
+	o.Blocks = slices.Compact(slices.Sorted(slices.Values(o.Blocks)))
 	if len(o.Blocks) > maxBlocks {
 		return fmt.Errorf("%w: %d blocks, more than %d", ErrUsage, len(o.Blocks), maxBlocks)
 	}

@@ -138,6 +138,9 @@ func (e *env) open(ctx context.Context, f func(context.Context, string) (*savepo
 	for _, d := range b.Repo().Blocks.Damage() {
 		e.note("repository: %s", d)
 	}
+	if err := b.LogError(); err != nil {
+		e.note("the repository's own log cannot be written: %v", err)
+	}
 	return b, b.Close, nil
 }
 
