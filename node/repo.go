@@ -202,14 +202,11 @@ func acquire(dir string) (*os.File, error) {
 		holder, _ := io.ReadAll(io.LimitReader(f, 20)) // for the message only
 		return nil, fmt.Errorf("%w: process %s has %s", ErrHeld, strings.TrimSpace(string(holder)), dir)
 	}
-	pid := fmt.Appendf(nil, "%d\n", os.Getpid())
-	if err := errors.Join(f.Truncate(0), second(f.WriteAt(pid, 0))); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock repository: %w", err), f.Close())
-	}
+	// The number is for a message only: on a full disk it may be missing.
+	f.Truncate(0)
+	fmt.Fprintln(f, os.Getpid())
 	return f, nil
 }
-
-func second(_ int, err error) error { return err }
 
 // ReadFile returns a file of the repository, or an error that wraps fs.ErrNotExist.
 func (r *Repo) ReadFile(name string) ([]byte, error) {

@@ -172,11 +172,9 @@ func (s *Store) startSegment() error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(segmentHeader); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), syncDir(s.dir)); err != nil {
-		return errors.Join(err, f.Close())
+	_, err = f.Write(segmentHeader)
+	if err := errors.Join(err, f.Sync(), syncDir(s.dir)); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	s.segments[n], s.active, s.size = f, n, int64(len(segmentHeader))
 	return s.mark.set(n-1, 0)
@@ -361,7 +359,7 @@ func (s *Store) write() error {
 			return err
 		}
 		if err := s.startSegment(); err != nil {
-			return s.fail(err)
+			return fmt.Errorf("begin segment %d: %w", s.active+1, err)
 		}
 	}
 	f := s.segments[s.active]

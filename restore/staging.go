@@ -127,13 +127,25 @@ func (st *staging) checkOurs() error {
 // release ends the use of the folder and leaves it as it is.
 func (st *staging) release() { st.lock.Close() }
 
-// remove deletes the folder with whatever documents are still in it.
-func (st *staging) remove() error { return os.RemoveAll(st.dir) }
+// remove deletes the folder with whatever documents are still in it. The mark goes
+// last, so that what a kill leaves is still known to be ours.
+func (st *staging) remove() error {
+	if err := os.RemoveAll(st.documents()); err != nil {
+		return err
+	}
+	return os.RemoveAll(st.dir)
+}
 
 // commit makes all that was written durable and gives the documents the target's
 // name. rename(2) replaces an empty folder, and fails if it is not empty any more.
 // os.Rename replaces no folder at all.
 func (st *staging) commit(target string) error {
+	// The folder that was there may have been meant to be private.
+	if old, err := os.Lstat(target); err == nil {
+		if err := os.Chmod(st.documents(), old.Mode().Perm()); err != nil {
+			return err
+		}
+	}
 	if err := syncTree(st.lock); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}

@@ -49,12 +49,16 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 	if err != nil {
 		return Savepoint{}, err
 	}
+	var reasons []error
 	remotes, err := dial(ctx, places, o)
 	defer closeAll(remotes)
-	if err != nil {
+	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
 		return Savepoint{}, err
 	}
-	var reasons []error
+	if err != nil {
+		o.report("%v", err)
+		reasons = append(reasons, err)
+	}
 	if len(remotes) > 0 {
 		s, err := b.fetchFrom(ctx, ref, o, remotes)
 		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
@@ -167,7 +171,7 @@ func closeAll(sources []*source) {
 }
 
 func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Savepoint, error) {
-	v, good, err := b.discover(ctx, o, sources)
+	v, shown, good, err := b.discover(ctx, o, sources)
 	if err != nil {
 		return Savepoint{}, err
 	}
@@ -177,6 +181,9 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		remotes[i] = s.Remote
 	}
 	s, err := b.find(ctx, v, ref, remotes, o)
+	if unreadable(err) && ctx.Err() == nil {
+		s, err = b.find(ctx, shown, ref, remotes, o) // the bank's copy is damaged
+	}
 	if err != nil {
 		return Savepoint{}, err
 	}
@@ -211,44 +218,46 @@ const headTimeout = 15 * time.Second
 
 // discover asks all sources for the head of the log at the same time, brings the
 // bank's copy of the log up to the largest that can be had, and requires that all
-// others are consistent with it. It returns the view of that copy and the sources
-// that answered, that of the largest head first.
-func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (*anchor.View, []*source, error) {
+// others are consistent with it. It returns the view of that copy, the view of the
+// source it was brought from, and the sources that answered, that of the largest
+// head first. If the copy cannot be read, both views are the source's.
+func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (v, best *anchor.View, good []*source, err error) {
 	shown, reasons := b.heads(ctx, o, sources)
-	var good []*source
 	var heads []anchor.Head
-	var copied bool
 	for _, h := range shown {
-		if !copied {
+		if best == nil {
 			err := b.catchUp(ctx, h, o.Policy)
 			if mustStop(err) || err != nil && ctx.Err() != nil {
-				return nil, nil, fmt.Errorf("%s: %w", h.source.Name, err)
+				return nil, nil, nil, fmt.Errorf("%s: %w", h.source.Name, err)
 			}
 			if err != nil {
 				o.report("source %s: %v", h.source.Name, err)
 				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
 				continue
 			}
-			copied = true
+			best = h.view
 		}
 		good, heads = append(good, h.source), append(heads, h.view.Head())
 	}
-	if !copied {
-		return nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
+	if best == nil {
+		return nil, nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
 	}
-	v, err := b.view(ctx, o.Policy)
+	v, err = b.view(ctx, o.Policy)
+	if unreadable(err) && ctx.Err() == nil {
+		v, err = best, nil
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for i, h := range heads {
 		if h.Size > v.Head().Size {
 			continue // of the own log: see catchUp
 		}
 		if err := v.Extends(ctx, h); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
+			return nil, nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
 		}
 	}
-	return v, good, nil
+	return v, best, good, nil
 }
 
 // shownHead is a verified head and who showed it.
@@ -352,7 +361,8 @@ func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*nod
 }
 
 func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.Remote) error {
-	if ok, err := b.repo.Blocks.Has(ctx, s.CID); err != nil || ok {
+	_, err := b.repo.Blocks.Get(ctx, s.CID)
+	if !errors.Is(err, dag.ErrNotFound) && !errors.Is(err, dag.ErrHash) {
 		return err
 	}
 	var errs []error

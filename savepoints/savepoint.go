@@ -307,8 +307,9 @@ func (b *Bank) verifyState(ctx context.Context, s Savepoint) (dag.Totals, error)
 	return t, nil
 }
 
-// verifyEntry checks that the newest head of the log, where the bank holds it,
-// still has the entry.
+// verifyEntry checks the proof, and that the newest head of the log, where the bank
+// holds it, still has the entry. A copy of the log that is damaged says nothing
+// against the proof: VerifyLog is what tells of it.
 func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 	p, err := b.policy(s.Origin)
 	if err != nil {
@@ -322,16 +323,16 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 		return fmt.Errorf("%w: the proof is of %s", entry.ErrContradiction, again.CID)
 	}
 	v, err := b.view(ctx, p)
-	if errors.Is(err, ErrNotFound) {
-		return nil // came from an archive, without its log
-	}
-	if err != nil {
-		return err
-	}
-	if s.LogIndex >= v.Head().Size {
+	if err == nil && s.LogIndex >= v.Head().Size {
 		return nil // came from an archive newer than the copy of the log
 	}
-	e, err := v.Entry(ctx, s.LogIndex)
+	var e anchor.Entry
+	if err == nil {
+		e, err = v.Entry(ctx, s.LogIndex)
+	}
+	if errors.Is(err, ErrNotFound) || unreadable(err) && ctx.Err() == nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -340,6 +341,17 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 		err = fmt.Errorf("%w: the log holds another entry at %d than the proof", anchor.ErrFork, s.LogIndex)
 	}
 	return err
+}
+
+// unreadable reports whether an error says that bytes of a log are damaged or not
+// there, and not that the log contradicts itself.
+func unreadable(err error) bool {
+	for _, e := range []error{anchor.ErrCorrupt, anchor.ErrUnavailable, dag.ErrHash, dag.ErrNotFound} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // VerifyLog reads every byte of the bank's copy of a log: the tiles and directories

@@ -313,6 +313,8 @@ func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) 
 		if err != nil || block.CID == c && !old.Time.Before(t.b.ledger.time) {
 			return block, err
 		}
+	}
+	if c.Defined() {
 		if err := t.b.repo.Unpin(c); err != nil {
 			return dag.Block{}, err
 		}

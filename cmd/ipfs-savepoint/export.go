@@ -61,7 +61,7 @@ func export(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Savepoint, path
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return 0, err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := publish(f.Name(), path); err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -69,4 +69,17 @@ func export(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Savepoint, path
 		return 0, err
 	}
 	return st.Size(), errors.Join(dir.Sync(), dir.Close())
+}
+
+// publish gives a file its name. A link, unlike a rename, does not replace a file that
+// came meanwhile; where the file system has no links, a rename must do.
+func publish(temporary, path string) error {
+	err := os.Link(temporary, path)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return usagef("%s is there already", path)
+	case err != nil:
+		return os.Rename(temporary, path)
+	}
+	return os.Remove(temporary)
 }

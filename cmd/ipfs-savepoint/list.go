@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -52,7 +53,7 @@ func (e *env) listCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := e.noteUntrusted(t, len(list)); err != nil && policy == "" {
+				if err := e.noteUntrusted(t, len(list)); err != nil && !(policy != "" && errors.Is(err, savepoints.ErrNoTrust)) {
 					return err
 				}
 				if e.json {

@@ -49,10 +49,11 @@ run the same command again: what was fetched is kept.`,
 				open = savepoints.OpenReader
 			}
 			return e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error {
-				t, err := e.trust(b, trust)
+				believe := e.trust
 				if len(from) > 0 {
-					t, err = e.needTrust(b, trust)
+					believe = e.needTrust
 				}
+				t, err := believe(b, trust)
 				if err != nil {
 					return err
 				}

@@ -25,6 +25,8 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	at, err := strconv.Atoi(args[1])
 	if err != nil {
 		at = bytes.Index(data, []byte(args[1]))
+	} else if at < 0 {
+		at += len(data)
 	}
 	if at < 0 || at >= len(data) {
 		ts.Fatalf("%s has no %s", args[0], args[1])

@@ -66,7 +66,7 @@ func TestScript(t *testing.T) {
 			"takes":        cmdTakes,       // takes NUMBER SOURCE
 			"hold":         cmdHold,        // hold REPO
 			"tmpfs":        cmdTmpfs,       // tmpfs DIR SIZE
-			"flip":         cmdFlip,        // flip FILE OFFSET|TEXT
+			"flip":         cmdFlip,        // flip FILE OFFSET|-FROMEND|TEXT
 			"damage-packs": cmdDamagePacks, // damage-packs REPO NUMBER
 			"damage-file":  cmdDamageFile,  // damage-file REPO FOLDER [ARGS...]
 			"damage-car":   cmdDamageCAR,   // damage-car FILE TRUST NUMBER

@@ -43,7 +43,7 @@ and over libp2p, bitswap, and the logs under /tlog/. With --follow it also keeps
 a verified copy of another repository's log and of all its save points; a
 repository is made if there is none.
 
-Other commands may be used on the repository meanwhile. Addresses are printed and
+Commands other than init may be used on the repository meanwhile. Addresses are printed and
 written to serve.json in the repository. Port 0 takes any free port.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -31,7 +31,6 @@ const (
 type command struct {
 	Args []string `json:"args"`
 	Dir  string   `json:"dir"` // working directory of the caller
-	Repo string   `json:"repo"`
 }
 
 // frame is a piece of what a command prints, or its exit status.
