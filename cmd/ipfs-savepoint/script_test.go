@@ -96,7 +96,7 @@ func condition(cond string) (bool, error) {
 		_, err := os.Stat(filepath.Join(sharedData(), "data", "documents"))
 		return err == nil, nil
 	case "tmpfs":
-		return canMount(), nil
+		return canMount() || os.Getenv("CI") != "", nil // in CI it must work
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }
