@@ -212,13 +212,30 @@ func (e *env) noteUntrusted(t trusted, listed int) error {
 	return nil
 }
 
-// needTrust is trust for a command that must know whom to believe.
-func (e *env) needTrust(b *savepoints.Bank, file string) (trusted, error) {
-	t, err := e.trust(b, file)
-	if err == nil && t.policy == nil {
-		err = fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
-	}
-	return t, err
+// toRead runs f with the repository, for a command that reads what it holds.
+func (e *env) toRead(ctx context.Context, trustFile string, f func(trusted) error) error {
+	return e.withBank(ctx, savepoints.Open, func(b *savepoints.Bank) error {
+		t, err := e.trust(b, trustFile)
+		if err != nil {
+			return err
+		}
+		return f(t)
+	})
+}
+
+// toReceive runs f with the repository, which is made if there is none, for a command
+// that takes from others and must therefore know whom to believe.
+func (e *env) toReceive(ctx context.Context, trustFile string, f func(trusted) error) error {
+	return e.withBank(ctx, savepoints.OpenReader, func(b *savepoints.Bank) error {
+		t, err := e.trust(b, trustFile)
+		if err != nil {
+			return err
+		}
+		if t.policy == nil {
+			return fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
+		}
+		return f(t)
+	})
 }
 
 // sources makes the paths among sources absolute.

@@ -25,11 +25,7 @@ interrupted goes on where it was. A repository is made if there is none.`,
 			if err != nil {
 				return err
 			}
-			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
-				t, err := e.needTrust(b, trust)
-				if err != nil {
-					return err
-				}
+			return e.toReceive(cmd.Context(), trust, func(t trusted) error {
 				s, err := e.fetch(cmd.Context(), t, ref, from)
 				if err != nil {
 					return err

@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
@@ -23,11 +22,7 @@ func (e *env) importCommand() *cobra.Command {
 			if st, err := f.Stat(); err != nil || st.IsDir() {
 				return usagef("%s is not a file", args[0])
 			}
-			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
-				t, err := e.needTrust(b, trust)
-				if err != nil {
-					return err
-				}
+			return e.toReceive(cmd.Context(), trust, func(t trusted) error {
 				bar := e.progress()
 				s, err := t.Import(cmd.Context(), f, t.policy, func(got dag.Received) {
 					bar.update("read %d IPFS blocks, %s", got.Blocks, size(got.Bytes))

@@ -44,11 +44,7 @@ func (e *env) listCommand() *cobra.Command {
 		Short: "List the save points that the repository holds",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				t, err := e.trust(b, trust)
-				if err != nil {
-					return err
-				}
+			return e.toRead(cmd.Context(), trust, func(t trusted) error {
 				list, err := t.List(cmd.Context(), policy)
 				if err != nil {
 					return err

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/base64"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
@@ -25,11 +24,7 @@ func (e *env) logHeadCommand() *cobra.Command {
 		Short: "Print the newest verified head of a log",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				t, err := e.trust(b, trust)
-				if err != nil {
-					return err
-				}
+			return e.toRead(cmd.Context(), trust, func(t trusted) error {
 				if origin == "" && t.policy != nil {
 					origin = t.policy.Origin
 				}

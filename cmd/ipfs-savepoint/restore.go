@@ -44,19 +44,11 @@ run the same command again: what was fetched is kept.`,
 			if err := restore.CheckTarget(dir); err != nil {
 				return err
 			}
-			open := savepoints.Open
+			with := e.toRead
 			if len(from) > 0 {
-				open = savepoints.OpenReader
+				with = e.toReceive
 			}
-			return e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error {
-				believe := e.trust
-				if len(from) > 0 {
-					believe = e.needTrust
-				}
-				t, err := believe(b, trust)
-				if err != nil {
-					return err
-				}
+			return with(cmd.Context(), trust, func(t trusted) error {
 				s, err := e.find(cmd.Context(), t, ref, from)
 				if err != nil {
 					return err

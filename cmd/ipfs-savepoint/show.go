@@ -68,11 +68,7 @@ func (e *env) withSavepoint(cmd *cobra.Command, refText, trust, origin string, f
 	if err != nil {
 		return err
 	}
-	return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-		t, err := e.trust(b, trust)
-		if err != nil {
-			return err
-		}
+	return e.toRead(cmd.Context(), trust, func(t trusted) error {
 		s, err := t.Resolve(cmd.Context(), ref, t.logOf(origin))
 		if err != nil {
 			return err

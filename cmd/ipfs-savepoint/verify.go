@@ -42,11 +42,7 @@ Without REF all save points in the repository are checked, and its copies of log
 					return e.verifyAll(cmd, b, []savepoints.Savepoint{s})
 				})
 			}
-			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
-				t, err := e.trust(b, trust)
-				if err != nil {
-					return err
-				}
+			return e.toRead(cmd.Context(), trust, func(t trusted) error {
 				list, err := t.Receipts(cmd.Context())
 				if err != nil {
 					return err
