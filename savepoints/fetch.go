@@ -76,7 +76,9 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 		if mustStop(err) {
 			return Savepoint{}, err
 		}
-		o.report("%v", err)
+		if len(o.Sources) > 1 {
+			o.report("%v", err)
+		}
 		reasons = append(reasons, err)
 	}
 	return Savepoint{}, errors.Join(reasons...)
