@@ -148,6 +148,9 @@ func (n *Network) startSwarm(r *Repo, addrs []string, handler http.Handler) erro
 	n.p2pHTTP = &libp2phttp.Host{StreamHost: n.host}
 	n.p2pHTTP.SetHTTPHandlerAtPath(gatewayProtocol, "/", handler)
 	n.run(n.p2pHTTP.Serve)
+	// Addrs waits until it listens. If the host were closed before that, its server
+	// would be left waiting for ever.
+	n.p2pHTTP.Addrs()
 	return nil
 }
 
