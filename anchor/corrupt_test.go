@@ -246,11 +246,11 @@ func TestForeignDirectory(t *testing.T) {
 				links[doc.Path] = doc.Link
 			}
 			c.edit(links)
-			tree := dag.NewTree()
+			var tree dag.Editor
 			for path, l := range links {
-				must(t, tree.Set(path, l))
+				must(t, tree.Put(path, l))
 			}
-			root, err := tree.Write(ctx, store)
+			root, err := tree.Apply(ctx, nil, store, cid.Undef)
 			must(t, err)
 			must(t, store.Put(ctx, other))
 			name := anchor.HeadName(h.Origin)
@@ -353,9 +353,9 @@ func TestHugeFileInLogRoot(t *testing.T) {
 	store := newMemStore()
 	link, _, err := dag.WriteDocument(ctx, store, bytes.NewReader(make([]byte, 20<<20)))
 	must(t, err)
-	tree := dag.NewTree()
-	must(t, tree.Set("checkpoint", link))
-	root, err := tree.Write(ctx, store)
+	var tree dag.Editor
+	must(t, tree.Put("checkpoint", link))
+	root, err := tree.Apply(ctx, nil, store, cid.Undef)
 	must(t, err)
 	_, err = anchor.OpenView(ctx, anchor.LocalFetcher(store, root.CID), newKey(t, "log.example/huge").policy)
 	wantError(t, err, anchor.ErrCorrupt)

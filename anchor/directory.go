@@ -21,24 +21,24 @@ func (t *tree) writeDirectory(ctx context.Context, sink dag.Sink, checkpoint []b
 	if err := sink.Put(ctx, b); err != nil {
 		return cid.Undef, fmt.Errorf("put of checkpoint: %w", err)
 	}
-	d := dag.NewTree()
-	if err := d.Set(checkpointPath, dag.Link{CID: b.CID, Size: uint64(len(checkpoint))}); err != nil {
+	var d dag.Editor
+	if err := d.Put(checkpointPath, dag.Link{CID: b.CID, Size: uint64(len(checkpoint))}); err != nil {
 		return cid.Undef, err
 	}
 	for level, links := range t.full {
 		for n, l := range links {
 			tile := tlog.Tile{H: torchwood.TileHeight, L: level, N: int64(n), W: torchwood.TileWidth}
-			if err := d.Set(torchwood.TilePath(tile), l); err != nil {
+			if err := d.Put(torchwood.TilePath(tile), l); err != nil {
 				return cid.Undef, err
 			}
 		}
 	}
 	for path, l := range t.partial {
-		if err := d.Set(path, l); err != nil {
+		if err := d.Put(path, l); err != nil {
 			return cid.Undef, err
 		}
 	}
-	root, err := d.Write(ctx, sink)
+	root, err := d.Apply(ctx, nil, sink, cid.Undef)
 	if err != nil {
 		return cid.Undef, fmt.Errorf("put of log directory: %w", err)
 	}

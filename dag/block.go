@@ -75,10 +75,21 @@ func RawBlock(data []byte) Block { return newBlock(codecRaw, data) }
 
 func newBlock(codec uint64, data []byte) Block {
 	sum := sha256.Sum256(data)
-	// A multihash is function, length, digest; encoding a digest of the
-	// right length cannot fail.
-	hash := append([]byte{mh.SHA2_256, sha256.Size}, sum[:]...)
-	return Block{CID: cid.NewCidV1(codec, hash), Data: data}
+	c, err := cid.Cast(append([]byte{1, byte(codec), mh.SHA2_256, sha256.Size}, sum[:]...))
+	if err != nil {
+		panic(err) // a CIDv1 of these codecs is exactly these bytes
+	}
+	return Block{CID: c, Data: data}
+}
+
+// cidLen is the length of a CID that CheckCID accepts: version, codec, hash
+// function and length of the digest, one byte each, and the digest.
+const cidLen = 4 + sha256.Size
+
+// isSupportedCID reports whether b is a CID that CheckCID accepts.
+func isSupportedCID(b []byte) bool {
+	return len(b) == cidLen && b[0] == 1 && (b[1] == codecRaw || b[1] == codecPB || b[1] == codecDC) &&
+		b[2] == mh.SHA2_256 && b[3] == sha256.Size
 }
 
 func (b Block) link() Link { return Link{CID: b.CID, Size: uint64(len(b.Data))} }

@@ -28,21 +28,34 @@ var (
 // once, parents before children, depth first, links in the order of their node.
 // The bytes are therefore a function of the roots.
 func WriteCAR(ctx context.Context, w io.Writer, src Source, roots ...cid.Cid) error {
+	return WritePartialCAR(ctx, w, src, nil, roots...)
+}
+
+// WritePartialCAR writes what WriteCAR does without the nodes of the DAGs at held:
+// what somebody lacks who has those. src must have the directories of both; the
+// documents of held are not read.
+func WritePartialCAR(ctx context.Context, w io.Writer, src Source, held []cid.Cid, roots ...cid.Cid) error {
 	out := bufio.NewWriterSize(w, 1<<18)
 	if err := writeHeader(out, roots); err != nil {
 		return err
 	}
-	err := walkDAG(ctx, roots, func(c cid.Cid) ([]cid.Cid, error) {
+	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
+		if c.Prefix().Codec == codecRaw {
+			return nil, nil
+		}
+		return src.Get(ctx, c)
+	})
+	if err := walk.walk(held); err != nil {
+		return fmt.Errorf("what is held: %w", err)
+	}
+	walk.open = func(c cid.Cid) ([]byte, error) {
 		data, err := src.Get(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if err := writeSection(out, c.Bytes(), data); err != nil {
-			return nil, err
-		}
-		return Links(Block{c, data})
-	})
-	if err != nil {
+		return data, writeSection(out, c.KeyString(), data)
+	}
+	if err := walk.walk(roots); err != nil {
 		return err
 	}
 	return out.Flush()
@@ -64,24 +77,20 @@ func writeHeader(w io.Writer, roots []cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	return writeSection(w, header)
+	return writeSection(w, "", header)
 }
 
-// writeSection writes the parts as one section: their length, then their bytes.
-func writeSection(w io.Writer, parts ...[]byte) error {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
-	if _, err := w.Write(binary.AppendUvarint(nil, uint64(size))); err != nil {
+// writeSection writes a section: its length, the bytes of a CID and those of its
+// block.
+func writeSection(w io.Writer, c string, data []byte) error {
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(c)+len(data)))); err != nil {
 		return err
 	}
-	for _, p := range parts {
-		if _, err := w.Write(p); err != nil {
-			return err
-		}
+	if _, err := io.WriteString(w, c); err != nil {
+		return err
 	}
-	return nil
+	_, err := w.Write(data)
+	return err
 }
 
 // maxCARHeader bounds what is allocated before anything of a CAR is known.

@@ -172,7 +172,7 @@ func TestCARForeignBlocks(t *testing.T) {
 		var out bytes.Buffer
 		err := writeHeader(&out, []cid.Cid{blocks[0].CID})
 		for _, b := range blocks {
-			err = errors.Join(err, writeSection(&out, b.CID.Bytes(), b.Data))
+			err = errors.Join(err, writeSection(&out, b.CID.KeyString(), b.Data))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -288,7 +288,7 @@ func (m *memory) putRaw(data []byte) Link {
 // basic is a directory node with the links as they are.
 func basic(links ...pbLink) node { return node{typ: typeDirectory, links: links} }
 
-func named(name string, l Link) pbLink { return pbLink{name, l} }
+func named(name string, l Link) pbLink { return pbLink{Name: name, Link: l} }
 
 // hamt writes entries as a HAMT where their hash fields say, which need not be
 // their hashes, and returns the root shard.
@@ -398,10 +398,12 @@ func TestNotCanonical(t *testing.T) {
 			n := hamt(t, m, profile, many(55)[:40])
 			i := leafOf(t, n, true)
 			name := n.links[i].Name[1:]
-			child, err := profile.writeShard(ctx, m, []entry{{name, nameHash(name), x}}, 4)
+			var blocks []Block
+			child, err := profile.layOut([]entry{newEntry(name, x)}, 4, &blocks)
 			if err != nil {
 				t.Fatal(err)
 			}
+			m.blocks[child.CID] = blocks[0].Data
 			n.links[i] = named(n.links[i].Name[:1], child)
 			return n
 		},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,6 +89,15 @@ func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
 	return Link{n.Cid(), size}
 }
 
+// list is every entry of the directory at link.
+func (p layout) list(ctx context.Context, src Source, link Link) ([]entry, error) {
+	d, err := p.openDirectory(ctx, src, link)
+	if err != nil {
+		return nil, err
+	}
+	return d.entries(ctx)
+}
+
 // linked is a node of which boxo needs only the link.
 type linked struct{ l Link }
 
@@ -134,7 +144,7 @@ func TestDirectoryEqualsBoxo(t *testing.T) {
 			if got != want {
 				t.Errorf("fan-out %d, threshold %d, %d entries: %v, boxo says %v", p.fanout, p.threshold, n, got, want)
 			}
-			back, err := p.readDirectory(ctx, m, got)
+			back, err := p.list(ctx, m, got)
 			if err != nil || len(back) != n {
 				t.Errorf("%d entries: read back %d: %v", n, len(back), err)
 			}
@@ -172,7 +182,7 @@ func TestDirectoryProperty(t *testing.T) {
 		if err != nil || got != want {
 			t.Fatalf("%v %v, boxo says %v", got, err, want)
 		}
-		back, err := p.readDirectory(ctx, m, got)
+		back, err := p.list(ctx, m, got)
 		if err != nil || len(back) != len(names) {
 			t.Fatalf("read back %d of %d: %v", len(back), len(names), err)
 		}
@@ -183,42 +193,42 @@ func TestDirectoryProperty(t *testing.T) {
 // for names of sixteen bytes).
 func TestNameCollision(t *testing.T) {
 	a, b := collidingNames(t)
-	tree := NewTree()
+	var tree Editor
 	for _, n := range []string{"c/" + a, "c/" + b} {
-		if err := tree.Set(n, RawBlock(nil).link()); err != nil {
+		if err := tree.Put(n, RawBlock(nil).link()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := tree.Check(); !errors.Is(err, ErrNameCollision) {
+	if err := CheckPaths(slices.Values([]string{"c/" + a, "c/" + b})); !errors.Is(err, ErrNameCollision) {
 		t.Errorf("check: %v", err)
 	}
 	m := newMemory()
-	if _, err := tree.Write(context.Background(), m); !errors.Is(err, ErrNameCollision) || len(m.blocks) > 0 {
+	if _, err := tree.Apply(context.Background(), nil, m, cid.Undef); !errors.Is(err, ErrNameCollision) || len(m.blocks) > 0 {
 		t.Errorf("write: %v, %d IPFS blocks written", err, len(m.blocks))
 	}
 }
 
-func TestTreePaths(t *testing.T) {
+func TestEditorPaths(t *testing.T) {
 	l := RawBlock(nil).link()
 	deep := strings.Repeat("d/", MaxNames-1)
 	for _, bad := range []string{
 		"", "/", "a/", "/a", "a//b", ".", "..", "a/../b", "a\x00b", "a/\xff", strings.Repeat("n", 256), deep + "a/b",
 	} {
-		if err := NewTree().Set(bad, l); !errors.Is(err, ErrName) {
+		if err := new(Editor).Put(bad, l); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 	for _, good := range []string{"a", ".hidden", "a b", "ä/ö", strings.Repeat("n", 255), deep + "a", "...", "\n"} {
-		if err := NewTree().Set(good, l); err != nil {
+		if err := new(Editor).Put(good, l); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	tree := NewTree()
-	if err := tree.Set("a/b", l); err != nil {
+	var tree Editor
+	if err := tree.Put("a/b", l); err != nil {
 		t.Fatal(err)
 	}
-	for _, taken := range []string{"a/b", "a", "a/b/c"} {
-		if err := tree.Set(taken, l); !errors.Is(err, ErrName) {
+	for _, taken := range []string{"a", "a/b/c"} {
+		if err := tree.Put(taken, l); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %v", taken, err)
 		}
 	}

@@ -109,19 +109,30 @@ func CopyDocument(ctx context.Context, src Source, link Link, w io.Writer) (uint
 // documentBytes returns the length of the document at link as its top node says.
 func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
 	if link.CID.Prefix().Codec == codecRaw {
-		if link.Size > ChunkSize {
-			return 0, fmt.Errorf("%w: the link to %s says %d bytes, more than a chunk", ErrNotCanonical, link.CID, link.Size)
-		}
-		return link.Size, nil
+		return rawLength(link)
 	}
 	n, err := getNode(ctx, src, link.CID)
 	if err != nil {
 		return 0, err
 	}
+	return fileLength(n, link)
+}
+
+// rawLength is the length of a document that is one raw block, as the link to it
+// says.
+func rawLength(link Link) (uint64, error) {
+	if link.Size > ChunkSize {
+		return 0, fmt.Errorf("%w: the link to %s says %d bytes, more than a chunk", ErrNotCanonical, link.CID, link.Size)
+	}
+	return link.Size, nil
+}
+
+// fileLength is the length of the document whose top node is n, found at link.
+func fileLength(n node, link Link) (uint64, error) {
 	if n.typ != typeFile || n.filesize <= ChunkSize || n.filesize > maxDocument {
 		return 0, fmt.Errorf("%w: %s is not a document of more than one chunk", ErrNotCanonical, link.CID)
 	}
-	return n.filesize, nil
+	return n.filesize, n.checkSize(link)
 }
 
 // heightOf is the number of levels of nodes above the chunks of a document of at
@@ -158,7 +169,6 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 	if uint64(len(n.links)) != (bytes+span-1)/span || len(n.links) > FileLinks {
 		return bad("wrong number of links")
 	}
-	size := uint64(0)
 	left := bytes
 	for i, l := range n.links {
 		part := min(span, left)
@@ -170,15 +180,9 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 		if err := copySubtree(ctx, src, l.Link, part, height-1, w); err != nil {
 			return err
 		}
-		size += l.Size
 		left -= part
 	}
-	if data, err := src.Get(ctx, link.CID); err != nil {
-		return err
-	} else if size += uint64(len(data)); size != link.Size {
-		return bad(fmt.Sprintf("the link says %d bytes, the nodes have %d", link.Size, size))
-	}
-	return nil
+	return n.checkSize(link)
 }
 
 func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Writer) error {

@@ -83,7 +83,8 @@ func TestLevelsEqualBoxo(t *testing.T) {
 
 func TestStateRoundTrip(t *testing.T) {
 	ctx := context.Background()
-	m, tree := newMemory(), NewTree()
+	m := newMemory()
+	var tree Editor
 	want := map[string][]byte{}
 	for i := range 400 {
 		want[fmt.Sprintf("vc_document/%04d.json", i)] = pattern(i)
@@ -97,13 +98,13 @@ func TestStateRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := tree.Set(path, l); err != nil {
+		if err := tree.Put(path, l); err != nil {
 			t.Fatal(err)
 		}
 		limit.Documents++
 		limit.Bytes += n
 	}
-	root, err := tree.Write(ctx, m)
+	root, err := tree.Apply(ctx, nil, m, cid.Undef)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,8 @@ func TestStateRoundTrip(t *testing.T) {
 // Every IPFS block of a state, damaged or gone, is noticed.
 func TestVerifyStateFindsDamage(t *testing.T) {
 	ctx := context.Background()
-	m, tree := newMemory(), NewTree()
+	m := newMemory()
+	var tree Editor
 	limit := Totals{Documents: 200}
 	for i := range 200 {
 		l, n, err := WriteDocument(ctx, m, bytes.NewReader(pattern(i)))
@@ -144,11 +146,11 @@ func TestVerifyStateFindsDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		limit.Bytes += n
-		if err := tree.Set(fmt.Sprintf("c/%03d", i), l); err != nil {
+		if err := tree.Put(fmt.Sprintf("c/%03d", i), l); err != nil {
 			t.Fatal(err)
 		}
 	}
-	root, err := tree.Write(ctx, m)
+	root, err := tree.Apply(ctx, nil, m, cid.Undef)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,7 @@ func TestVerifyStateFindsDamage(t *testing.T) {
 		if _, err := VerifyState(ctx, m, root.CID, limit); !errors.Is(err, ErrNotFound) {
 			t.Errorf("without %s: %v", c, err)
 		}
-		if got, err := Missing(ctx, m, root.CID); err != nil || len(got) != 1 || got[0] != c {
+		if got, err := Missing(ctx, m, root.CID); err != nil || len(got) != 1 || got[0].CID != c {
 			t.Errorf("missing %s: %v %v", c, got, err)
 		}
 		if len(data) > 0 {

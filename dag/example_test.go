@@ -28,23 +28,23 @@ func (s store) Get(_ context.Context, c cid.Cid) ([]byte, error) {
 }
 
 func save(ctx context.Context, sink dag.Sink, documents map[string]string) (cid.Cid, error) {
-	tree := dag.NewTree()
+	var tree dag.Editor
 	for path, text := range documents {
 		link, _, err := dag.WriteDocument(ctx, sink, strings.NewReader(text))
 		if err != nil {
 			return cid.Undef, err
 		}
-		if err := tree.Set(path, link); err != nil {
+		if err := tree.Put(path, link); err != nil {
 			return cid.Undef, err
 		}
 	}
-	root, err := tree.Write(ctx, sink)
+	root, err := tree.Apply(ctx, nil, sink, cid.Undef)
 	return root.CID, err
 }
 
 // The CID of a state follows from its documents alone: any UnixFS implementation
 // set to the same CID profile computes it from the same files.
-func ExampleTree() {
+func ExampleEditor() {
 	root, err := save(context.Background(), dag.Discard, map[string]string{
 		"policy.json":           `{"name":"example"}`,
 		"vc_document/0001.json": `{"credential":1}`,

@@ -78,20 +78,20 @@ func unhex(t testing.TB, s string) []byte {
 func buildState(t testing.TB, sink Sink, documents map[string][]byte) (Link, Totals) {
 	t.Helper()
 	ctx := context.Background()
-	tree := NewTree()
+	var tree Editor
 	var totals Totals
 	for path, data := range documents {
 		l, n, err := WriteDocument(ctx, sink, bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := tree.Set(path, l); err != nil {
+		if err := tree.Put(path, l); err != nil {
 			t.Fatal(err)
 		}
 		totals.Documents++
 		totals.Bytes += n
 	}
-	root, err := tree.Write(ctx, sink)
+	root, err := tree.Apply(ctx, nil, sink, cid.Undef)
 	if err != nil {
 		t.Fatal(err)
 	}

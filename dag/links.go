@@ -1,133 +1,99 @@
 package dag
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/ipfs/go-cid"
-	"github.com/ipld/go-ipld-prime/traversal"
+	"github.com/ipld/go-ipld-prime/datamodel"
+	cidlink "github.com/ipld/go-ipld-prime/linking/cid"
 )
 
 // Links returns the CIDs that an IPFS block links to, in the order of its bytes.
-// Documents and chunks link to nothing.
+// Documents and chunks link to nothing. It does not decode what links do not
+// depend on; see [VerifyState] for whether a state is canonical.
 func Links(b Block) ([]cid.Cid, error) {
+	var links []cid.Cid
+	err := scanLinks(b, func(l rawLink) error {
+		c, err := cid.Cast(l.cid)
+		links = append(links, c)
+		return err
+	})
+	return links, err
+}
+
+// scanLinks calls f for every link of an IPFS block. The name of a link of a
+// DAG-CBOR node is its path in the node.
+func scanLinks(b Block, f func(rawLink) error) error {
+	var err error
 	switch b.CID.Prefix().Codec {
 	case codecRaw:
-		return nil, nil
+		return nil
 	case codecPB:
-		n, err := decodeNode(b.Data)
-		if err != nil {
-			return nil, fmt.Errorf("node %s: %w", b.CID, err)
+		if _, err = scanNode(b.Data, f); err == nil {
+			return nil
 		}
-		links := make([]cid.Cid, len(n.links))
-		for i, l := range n.links {
-			links[i] = l.CID
-		}
-		return links, nil
 	case codecDC:
-		return cborLinks(b)
+		var n datamodel.Node
+		if n, err = DecodeCBOR(b.Data, MaxManifestSize); err == nil {
+			err = scanCBOR(n, "", f)
+		}
+	default:
+		return CheckCID(b.CID)
 	}
-	return nil, CheckCID(b.CID)
-}
-
-func cborLinks(b Block) ([]cid.Cid, error) {
-	n, err := DecodeCBOR(b.Data, MaxManifestSize)
 	if err != nil {
-		return nil, fmt.Errorf("node %s: %w", b.CID, err)
-	}
-	found, err := traversal.SelectLinks(n)
-	if err != nil {
-		return nil, fmt.Errorf("links of %s: %w", b.CID, err)
-	}
-	var links []cid.Cid
-	for _, l := range found {
-		c, err := cid.Cast([]byte(l.Binary()))
-		if err != nil {
-			return nil, fmt.Errorf("links of %s: %w", b.CID, err)
-		}
-		if err := CheckCID(c); err != nil {
-			return nil, fmt.Errorf("links of %s: %w", b.CID, err)
-		}
-		links = append(links, c)
-	}
-	return links, nil
-}
-
-// Has tells which IPFS blocks are there without reading them.
-type Has interface {
-	Has(ctx context.Context, c cid.Cid) (bool, error)
-}
-
-// Missing returns the IPFS blocks of the DAG at root that src has not, each
-// once, in depth-first order: what is below a missing node is not known yet.
-// Raw blocks are asked for, not read.
-func Missing(ctx context.Context, src interface {
-	Source
-	Has
-}, root cid.Cid) ([]cid.Cid, error) {
-	var missing []cid.Cid
-	err := walkDAG(ctx, []cid.Cid{root}, func(c cid.Cid) ([]cid.Cid, error) {
-		if c.Prefix().Codec == codecRaw {
-			ok, err := src.Has(ctx, c)
-			if err == nil && !ok {
-				missing = append(missing, c)
-			}
-			return nil, err
-		}
-		data, err := src.Get(ctx, c)
-		if errors.Is(err, ErrNotFound) {
-			missing = append(missing, c)
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		return Links(Block{c, data})
-	})
-	return missing, err
-}
-
-// ReadAll reads every IPFS block of the DAG at root once, so that src checks it.
-func ReadAll(ctx context.Context, src Source, root cid.Cid) error {
-	return walkDAG(ctx, []cid.Cid{root}, func(c cid.Cid) ([]cid.Cid, error) {
-		data, err := src.Get(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		return Links(Block{c, data})
-	})
-}
-
-// walkDAG visits every node of the DAGs at roots once, parents first, depth
-// first, in the order of the links. visit returns the links of a node.
-func walkDAG(ctx context.Context, roots []cid.Cid, visit func(cid.Cid) ([]cid.Cid, error)) error {
-	seen := make(map[cid.Cid]struct{})
-	stack := make([]cid.Cid, 0, len(roots))
-	push := func(cs []cid.Cid) {
-		for i := len(cs) - 1; i >= 0; i-- {
-			stack = append(stack, cs[i])
-		}
-	}
-	push(roots)
-	for len(stack) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		c := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if _, ok := seen[c]; ok {
-			continue
-		}
-		seen[c] = struct{}{}
-		if err := CheckCID(c); err != nil {
-			return err
-		}
-		links, err := visit(c)
-		if err != nil {
-			return err
-		}
-		push(links)
+		return fmt.Errorf("links of %s: %w", b.CID, err)
 	}
 	return nil
+}
+
+// scanCBOR calls f for every link of a node and of the nodes in it.
+func scanCBOR(n datamodel.Node, path string, f func(rawLink) error) error {
+	switch n.Kind() {
+	case datamodel.Kind_Link:
+		l, err := n.AsLink()
+		if err != nil {
+			return err
+		}
+		cl, ok := l.(cidlink.Link)
+		if !ok {
+			return fmt.Errorf("%w: a link that is not a CID", ErrUnsupported)
+		}
+		if err := CheckCID(cl.Cid); err != nil {
+			return err
+		}
+		return f(rawLink{cid: cl.Cid.Bytes(), name: []byte(path)})
+	case datamodel.Kind_List:
+		for it := n.ListIterator(); !it.Done(); {
+			i, v, err := it.Next()
+			if err != nil {
+				return err
+			}
+			if err := scanCBOR(v, joinPath(path, strconv.FormatInt(i, 10)), f); err != nil {
+				return err
+			}
+		}
+	case datamodel.Kind_Map:
+		for it := n.MapIterator(); !it.Done(); {
+			k, v, err := it.Next()
+			if err != nil {
+				return err
+			}
+			key, err := k.AsString()
+			if err != nil {
+				return err
+			}
+			if err := scanCBOR(v, joinPath(path, key), f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func joinPath(path, name string) string {
+	if path == "" || name == "" {
+		return path + name
+	}
+	return path + "/" + name
 }

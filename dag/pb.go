@@ -1,9 +1,10 @@
 package dag
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/ipfs/go-cid"
 )
@@ -18,9 +19,19 @@ const (
 // murmur3 x64 64-bit, the only HAMT hash function of UnixFS (multicodec 0x22).
 const hashMurmur3 = 0x22
 
+// The keys of the protobuf fields of dag-pb (dag-pb specification, "Logical Format").
+const (
+	keyNodeLink  = 0x12 // PBNode.Links, bytes
+	keyNodeData  = 0x0a // PBNode.Data, bytes
+	keyLinkHash  = 0x0a // PBLink.Hash, bytes
+	keyLinkName  = 0x12 // PBLink.Name, bytes
+	keyLinkTsize = 0x18 // PBLink.Tsize, varint
+)
+
 // pbLink is a link of a dag-pb node.
 type pbLink struct {
-	Name string
+	Slot string // how the name of a HAMT link begins; only for encoding
+	Name string // the name, or what follows Slot of it
 	Link
 }
 
@@ -33,6 +44,9 @@ type node struct {
 	hashType   uint64
 	fanout     uint64
 	links      []pbLink
+	// total is the Tsize of a link to the node: its own length and what its links
+	// say. Only decodeNode sets it.
+	total uint64
 }
 
 // encode returns the canonical bytes: dag-pb with links before data, the fields
@@ -41,28 +55,31 @@ func (n node) encode() []byte {
 	fs := n.encodeUnixFS()
 	size := 1 + uvarintLen(uint64(len(fs))) + len(fs)
 	for _, l := range n.links {
-		size += linkLen(l)
+		size += linkLen(len(l.Slot)+len(l.Name), l.Link)
 	}
 	out := make([]byte, 0, size)
 	for _, l := range n.links {
-		out = append(out, 0x12) // PBNode.Links
-		out = binary.AppendUvarint(out, uint64(linkBodyLen(l)))
-		out = append(out, 0x0a) // PBLink.Hash
-		out = binary.AppendUvarint(out, uint64(l.CID.ByteLen()))
-		out = append(out, l.CID.Bytes()...)
-		out = append(out, 0x12) // PBLink.Name
-		out = binary.AppendUvarint(out, uint64(len(l.Name)))
+		name := len(l.Slot) + len(l.Name)
+		c := l.CID.KeyString() // the bytes of the CID
+		out = append(out, keyNodeLink)
+		out = binary.AppendUvarint(out, uint64(linkBodyLen(name, l.Link)))
+		out = append(out, keyLinkHash)
+		out = binary.AppendUvarint(out, uint64(len(c)))
+		out = append(out, c...)
+		out = append(out, keyLinkName)
+		out = binary.AppendUvarint(out, uint64(name))
+		out = append(out, l.Slot...)
 		out = append(out, l.Name...)
-		out = append(out, 0x18) // PBLink.Tsize
+		out = append(out, keyLinkTsize)
 		out = binary.AppendUvarint(out, l.Size)
 	}
-	out = append(out, 0x0a) // PBNode.Data
+	out = append(out, keyNodeData)
 	out = binary.AppendUvarint(out, uint64(len(fs)))
 	return append(out, fs...)
 }
 
 func (n node) encodeUnixFS() []byte {
-	out := binary.AppendUvarint([]byte{0x08}, n.typ)
+	out := binary.AppendUvarint(append(make([]byte, 0, 16), 0x08), n.typ)
 	if n.typ == typeHAMTShard {
 		out = append(out, 0x12)
 		out = binary.AppendUvarint(out, uint64(len(n.data)))
@@ -96,139 +113,157 @@ func (n node) block() (Block, Link) {
 	return b, l
 }
 
-func linkBodyLen(l pbLink) int {
+func linkBodyLen(name int, l Link) int {
 	c := l.CID.ByteLen()
-	return 1 + uvarintLen(uint64(c)) + c + 1 + uvarintLen(uint64(len(l.Name))) + len(l.Name) + 1 + uvarintLen(l.Size)
+	return 1 + uvarintLen(uint64(c)) + c + 1 + uvarintLen(uint64(name)) + name + 1 + uvarintLen(l.Size)
 }
 
-// linkLen is the number of bytes that a link adds to its node.
-func linkLen(l pbLink) int {
-	body := linkBodyLen(l)
+// linkLen is the number of bytes that a link with a name of so many bytes adds to
+// its node.
+func linkLen(name int, l Link) int {
+	body := linkBodyLen(name, l)
 	return 1 + uvarintLen(uint64(body)) + body
 }
 
-func uvarintLen(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
+func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+
+// uvarint cuts a number off the front of b. It accepts only the shortest form.
+func uvarint(b []byte) (v uint64, rest []byte, ok bool) {
+	v, n := binary.Uvarint(b)
+	if n <= 0 || n != uvarintLen(v) {
+		return 0, nil, false
 	}
-	return n
+	return v, b[n:], true
 }
 
-var errPB = errors.New("malformed dag-pb")
-
-// field is one field of a protobuf message.
-type field struct {
-	num   uint64
-	val   uint64 // wire type 0
-	bytes []byte // wire type 2
+// cutBytes cuts a field of bytes with the given key off the front of b.
+func cutBytes(b []byte, key byte) (val, rest []byte, ok bool) {
+	if len(b) == 0 || b[0] != key {
+		return nil, nil, false
+	}
+	n, rest, ok := uvarint(b[1:])
+	if !ok || n > uint64(len(rest)) {
+		return nil, nil, false
+	}
+	return rest[:n], rest[n:], true
 }
 
-// eachField calls f for every field of a protobuf message that has only the
-// wire types that dag-pb and UnixFS use.
-func eachField(b []byte, f func(field) error) error {
-	for len(b) > 0 {
-		key, n := binary.Uvarint(b)
-		if n <= 0 {
-			return fmt.Errorf("%w: bad field key", errPB)
+// rawLink is a link of a dag-pb node as it lies in the node's bytes.
+type rawLink struct {
+	cid, name []byte
+	size      uint64
+}
+
+// scanNode calls f for each link of a dag-pb node, in order, and returns the
+// node's data. It copies and allocates nothing. It accepts only the bytes that
+// node.encode writes, but for what UnixFS says; errors wrap ErrNotCanonical or come
+// from f.
+func scanNode(b []byte, f func(rawLink) error) (data []byte, err error) {
+	for i := 0; len(b) > 0 && b[0] == keyNodeLink; i++ {
+		body, rest, ok := cutBytes(b, keyNodeLink)
+		if !ok {
+			return nil, fmt.Errorf("%w: dag-pb link %d is cut", ErrNotCanonical, i)
 		}
-		b = b[n:]
-		val, n := binary.Uvarint(b)
-		if n <= 0 {
-			return fmt.Errorf("%w: bad value of field %d", errPB, key>>3)
+		l, ok := cutLink(body)
+		if !ok {
+			return nil, fmt.Errorf("%w: dag-pb link %d is not hash, name and Tsize", ErrNotCanonical, i)
 		}
-		b = b[n:]
-		fd := field{num: key >> 3, val: val}
-		switch key & 7 {
-		case 0:
-		case 2:
-			if val > uint64(len(b)) {
-				return fmt.Errorf("%w: field %d is cut", errPB, fd.num)
-			}
-			fd.bytes, b = b[:val], b[val:]
-		default:
-			return fmt.Errorf("%w: wire type %d", errPB, key&7)
+		if !isSupportedCID(l.cid) {
+			return nil, fmt.Errorf("%w: dag-pb link %d: %w", ErrNotCanonical, i, unsupportedCID(l.cid))
 		}
-		if err := f(fd); err != nil {
-			return err
+		if err := f(l); err != nil {
+			return nil, err
 		}
+		b = rest
 	}
-	return nil
+	data, rest, ok := cutBytes(b, keyNodeData)
+	if !ok || len(rest) > 0 {
+		return nil, fmt.Errorf("%w: dag-pb links are not followed by data and nothing else", ErrNotCanonical)
+	}
+	return data, nil
+}
+
+func cutLink(b []byte) (l rawLink, ok bool) {
+	if l.cid, b, ok = cutBytes(b, keyLinkHash); !ok {
+		return l, false
+	}
+	if l.name, b, ok = cutBytes(b, keyLinkName); !ok || len(b) == 0 || b[0] != keyLinkTsize {
+		return l, false
+	}
+	l.size, b, ok = uvarint(b[1:])
+	return l, ok && len(b) == 0
+}
+
+// unsupportedCID says why bytes are not a CID that CheckCID accepts.
+func unsupportedCID(b []byte) error {
+	c, err := cid.Cast(b)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return CheckCID(c)
 }
 
 // decodeNode reads a dag-pb node with UnixFS data and refuses, with
 // ErrNotCanonical, bytes that differ from its own encoding of what it read.
-func decodeNode(data []byte) (node, error) {
-	var n node
-	err := eachField(data, func(f field) error {
-		switch {
-		case f.num == 2 && f.bytes != nil:
-			l, err := decodeLink(f.bytes)
-			n.links = append(n.links, l)
+func decodeNode(b []byte) (node, error) {
+	n := node{total: uint64(len(b))}
+	data, err := scanNode(b, func(l rawLink) error {
+		c, err := cid.Cast(l.cid)
+		if err != nil {
 			return err
-		case f.num == 1 && f.bytes != nil:
-			return n.decodeUnixFS(f.bytes)
 		}
-		return fmt.Errorf("%w: unknown field %d", errPB, f.num)
+		var carry uint64
+		if n.total, carry = bits.Add64(n.total, l.size, 0); carry != 0 {
+			return fmt.Errorf("%w: the sizes of its links add up to more than 64 bits", ErrNotCanonical)
+		}
+		n.links = append(n.links, pbLink{Name: string(l.name), Link: Link{CID: c, Size: l.size}})
+		return nil
 	})
+	if err == nil {
+		err = n.decodeUnixFS(data)
+	}
 	if err != nil {
-		return node{}, fmt.Errorf("%w: %w", ErrNotCanonical, err)
+		return node{}, err
 	}
 	switch n.typ {
 	case typeDirectory, typeFile, typeHAMTShard:
 	default:
 		return node{}, fmt.Errorf("%w: UnixFS type %d", ErrNotCanonical, n.typ)
 	}
-	if string(n.encode()) != string(data) {
-		return node{}, fmt.Errorf("%w: another encoding of the same node", ErrNotCanonical)
+	if !bytes.Equal(n.encodeUnixFS(), data) {
+		return node{}, fmt.Errorf("%w: another encoding of the same UnixFS data", ErrNotCanonical)
 	}
 	return n, nil
 }
 
-func decodeLink(b []byte) (pbLink, error) {
-	var l pbLink
-	err := eachField(b, func(f field) error {
-		switch f.num {
-		case 1:
-			c, err := cid.Cast(f.bytes)
-			if err != nil {
-				return err
-			}
-			l.CID = c
-			return CheckCID(c)
-		case 2:
-			l.Name = string(f.bytes)
-		case 3:
-			l.Size = f.val
-		default:
-			return fmt.Errorf("%w: unknown link field %d", errPB, f.num)
-		}
-		return nil
-	})
-	if err == nil && !l.CID.Defined() {
-		err = fmt.Errorf("%w: a link without a CID", errPB)
-	}
-	return l, err
-}
-
+// decodeUnixFS reads the fields that UnixFS has. That they are in order and of the
+// node's type is for its caller to see, who encodes them again.
 func (n *node) decodeUnixFS(b []byte) error {
-	return eachField(b, func(f field) error {
-		switch f.num {
-		case 1:
-			n.typ = f.val
-		case 2:
-			n.data = f.bytes
-		case 3:
-			n.filesize = f.val
-		case 4:
-			n.blocksizes = append(n.blocksizes, f.val)
-		case 5:
-			n.hashType = f.val
-		case 6:
-			n.fanout = f.val
-		default:
-			return fmt.Errorf("%w: UnixFS field %d", errPB, f.num)
+	for len(b) > 0 {
+		key, val, ok := b[0], uint64(0), true
+		if key == 0x12 {
+			n.data, b, ok = cutBytes(b, key)
+		} else {
+			val, b, ok = uvarint(b[1:])
 		}
-		return nil
-	})
+		if !ok {
+			return fmt.Errorf("%w: UnixFS field with key %#x is cut", ErrNotCanonical, key)
+		}
+		switch key {
+		case 0x08:
+			n.typ = val
+		case 0x12:
+		case 0x18:
+			n.filesize = val
+		case 0x20:
+			n.blocksizes = append(n.blocksizes, val)
+		case 0x28:
+			n.hashType = val
+		case 0x30:
+			n.fanout = val
+		default:
+			return fmt.Errorf("%w: UnixFS field with key %#x", ErrNotCanonical, key)
+		}
+	}
+	return nil
 }

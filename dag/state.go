@@ -3,12 +3,17 @@ package dag
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 
 	"github.com/ipfs/go-cid"
 )
+
+// ErrNoDocument: there is no document at a path. It is an ErrNotFound; a missing
+// IPFS block is another.
+var ErrNoDocument = fmt.Errorf("no document there: %w", ErrNotFound)
 
 // Document is one document of a state.
 type Document struct {
@@ -24,114 +29,166 @@ type Document struct {
 // be canonical before anything in it is returned. An error ends the walk.
 func Documents(ctx context.Context, src Source, root cid.Cid) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
-		link, err := rootLink(ctx, src, root)
+		d, err := openState(ctx, src, root)
 		if err != nil {
-			yield(Document{}, fmt.Errorf("state %s: %w", root, err))
+			yield(Document{}, err)
 			return
 		}
-		walkDirectory(ctx, src, link, "", 0, yield)
+		w := walkDocuments{ctx, src, yield}
+		w.directory(d, "", 0)
 	}
 }
 
-// rootLink is the link to a directory of which only the CID is known: its size
-// is taken from the node itself.
-func rootLink(ctx context.Context, src Source, root cid.Cid) (Link, error) {
-	if err := CheckCID(root); err != nil {
-		return Link{}, err
+// openState reads the top node of the state at root.
+func openState(ctx context.Context, src Source, root cid.Cid) (*directory, error) {
+	err := CheckCID(root)
+	var n node
+	if err == nil {
+		n, err = getNode(ctx, src, root)
 	}
-	n, err := getNode(ctx, src, root)
+	var d *directory
+	if err == nil {
+		// Of a state only the CID is known; its size is what its node says.
+		d, err = profile.directoryOf(src, Link{root, n.total}, n)
+	}
 	if err != nil {
-		return Link{}, err
+		return nil, fmt.Errorf("state %s: %w", root, err)
 	}
-	_, l := n.block()
-	return l, nil
+	return d, nil
 }
 
-// walkDirectory reports whether the walk goes on.
-func walkDirectory(ctx context.Context, src Source, link Link, path string, depth int, yield func(Document, error) bool) bool {
+// openEntry reads the top node of what a directory links to: a collection, or, if
+// that is nil, a document of the length that is returned.
+func openEntry(ctx context.Context, src Source, link Link) (*directory, uint64, error) {
+	if link.CID.Prefix().Codec == codecRaw {
+		length, err := rawLength(link)
+		return nil, length, err
+	}
+	n, err := getNode(ctx, src, link.CID)
+	if err != nil {
+		return nil, 0, err
+	}
+	if n.typ == typeFile {
+		length, err := fileLength(n, link)
+		return nil, length, err
+	}
+	d, err := profile.directoryOf(src, link, n)
+	if err == nil && d.isEmpty() {
+		err = fmt.Errorf("%w: an empty collection", ErrNotCanonical)
+	}
+	return d, 0, err
+}
+
+type walkDocuments struct {
+	ctx   context.Context
+	src   Source
+	yield func(Document, error) bool
+}
+
+// directory reports whether the walk goes on. A path that ends in "/" is that of
+// a directory, "" the root's.
+func (w *walkDocuments) directory(d *directory, path string, depth int) bool {
 	fail := func(err error) bool {
-		yield(Document{}, fmt.Errorf("collection %q: %w", path, err))
+		w.yield(Document{}, fmt.Errorf("collection %q: %w", path, err))
 		return false
 	}
-	if depth >= MaxNames {
-		return fail(fmt.Errorf("%w: more than %d names deep", ErrNotCanonical, MaxNames))
+	if err := checkDepth(depth); err != nil {
+		return fail(err)
 	}
-	entries, err := profile.readDirectory(ctx, src, link)
+	entries, err := d.entries(w.ctx)
 	if err != nil {
 		return fail(err)
 	}
-	if len(entries) == 0 && depth > 0 {
-		return fail(fmt.Errorf("%w: an empty collection", ErrNotCanonical))
-	}
 	for _, e := range entries {
-		name := path + e.name
-		isDir, err := isDirectory(ctx, src, e.link.CID)
+		sub, length, err := openEntry(w.ctx, w.src, e.link)
 		if err != nil {
 			return fail(fmt.Errorf("%q: %w", e.name, err))
 		}
-		if isDir {
-			if !walkDirectory(ctx, src, e.link, name+"/", depth+1, yield) {
+		if sub != nil {
+			if !w.directory(sub, path+e.name+"/", depth+1) {
 				return false
 			}
 			continue
 		}
-		length, err := documentBytes(ctx, src, e.link)
-		if err != nil {
-			return fail(fmt.Errorf("%q: %w", e.name, err))
-		}
-		if !yield(Document{Path: name, Link: e.link, Bytes: length}, nil) {
+		if !w.yield(Document{Path: path + e.name, Link: e.link, Bytes: length}, nil) {
 			return false
 		}
 	}
 	return true
 }
 
-func isDirectory(ctx context.Context, src Source, c cid.Cid) (bool, error) {
-	if c.Prefix().Codec == codecRaw {
-		return false, nil
+// checkDepth refuses a collection below so many names that no document can have
+// one more.
+func checkDepth(names int) error {
+	if names >= MaxNames {
+		return fmt.Errorf("%w: more than %d names deep", ErrNotCanonical, MaxNames)
 	}
-	n, err := getNode(ctx, src, c)
-	return n.typ == typeDirectory || n.typ == typeHAMTShard, err
+	return nil
 }
 
-// ReadDocument returns the bytes of one document of the state at root. The error
-// wraps ErrNotFound if there is none at path. It is meant for documents that fit
-// into memory; see CopyDocument for others.
-func ReadDocument(ctx context.Context, src Source, root cid.Cid, path string) ([]byte, error) {
+// Lookup finds the document at path of the state at root, or of the save point
+// whose manifest is at root. It reads the nodes on the path, of which each is
+// checked to be the only one that can stand in its place. If no document is there
+// the error wraps ErrNoDocument, of a state that is canonical elsewhere too.
+func Lookup(ctx context.Context, src Source, root cid.Cid, path string) (Document, error) {
 	names, err := SplitPath(path)
+	if err != nil {
+		return Document{}, err
+	}
+	doc, err := lookup(ctx, src, root, names)
+	if err != nil {
+		return Document{}, fmt.Errorf("document %q: %w", path, err)
+	}
+	doc.Path = path
+	return doc, nil
+}
+
+func lookup(ctx context.Context, src Source, root cid.Cid, names []string) (Document, error) {
+	if root.Defined() && root.Prefix().Codec == codecDC {
+		m, err := ReadManifest(ctx, src, root)
+		if err != nil {
+			return Document{}, err
+		}
+		root = m.State
+	}
+	d, err := openState(ctx, src, root)
+	if err != nil {
+		return Document{}, err
+	}
+	for i, name := range names {
+		link, ok, err := d.lookup(ctx, name)
+		if err != nil {
+			return Document{}, err
+		}
+		if !ok {
+			return Document{}, ErrNoDocument
+		}
+		sub, length, err := openEntry(ctx, src, link)
+		if err != nil {
+			return Document{}, err
+		}
+		// Collections lead to the document, and only to it.
+		switch last := i == len(names)-1; {
+		case last && sub == nil:
+			return Document{Link: link, Bytes: length}, nil
+		case last || sub == nil:
+			return Document{}, ErrNoDocument
+		}
+		d = sub
+	}
+	return Document{}, ErrNoDocument
+}
+
+// ReadDocument returns the bytes of one document that [Lookup] finds. It is meant
+// for documents that fit into memory; see [CopyDocument] for others.
+func ReadDocument(ctx context.Context, src Source, root cid.Cid, path string) ([]byte, error) {
+	doc, err := Lookup(ctx, src, root, path)
 	if err != nil {
 		return nil, err
 	}
-	link, err := rootLink(ctx, src, root)
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
-	}
-	for i, name := range names {
-		entries, err := profile.readDirectory(ctx, src, link)
-		if err != nil {
-			return nil, fmt.Errorf("read %q: %w", path, err)
-		}
-		found := false
-		for _, e := range entries {
-			if e.name == name {
-				link, found = e.link, true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("read %q: %w", path, ErrNotFound)
-		}
-		isDir, err := isDirectory(ctx, src, link.CID)
-		if err != nil {
-			return nil, fmt.Errorf("read %q: %w", path, err)
-		}
-		// Collections lead to the document, and only to it.
-		if last := i == len(names)-1; isDir == last {
-			return nil, fmt.Errorf("read %q: %w", path, ErrNotFound)
-		}
-	}
 	var buf bytes.Buffer
-	if _, err := CopyDocument(ctx, src, link, &buf); err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
+	if _, err := CopyDocument(ctx, src, doc.Link, &buf); err != nil {
+		return nil, fmt.Errorf("document %q: %w", path, err)
 	}
 	return buf.Bytes(), nil
 }
@@ -142,12 +199,14 @@ type Totals struct {
 	Bytes     uint64 // the sum of the documents' lengths
 }
 
-// VerifyState reads every byte of the state at root, lays every directory and
-// every large document out again, and compares. It stops as soon as there is
-// more than limit says, so that a DAG whose parts link one another many times
-// over costs no more than the state it claims to be. It returns what it found.
+// VerifyState reads every byte of the state at root, builds every directory and
+// every large document again from what it read, and compares. It stops as soon as
+// there is more than limit says, so that a DAG whose parts link one another many
+// times over costs no more than the state it claims to be. It returns what it
+// found.
 func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (Totals, error) {
 	var t Totals
+	again := NewBuilder(Discard)
 	for doc, err := range Documents(ctx, src, root) {
 		if err != nil {
 			return t, err
@@ -160,6 +219,16 @@ func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (T
 		if _, err := CopyDocument(ctx, src, doc.Link, io.Discard); err != nil {
 			return t, fmt.Errorf("document %q: %w", doc.Path, err)
 		}
+		if err := again.Add(ctx, doc.Path, doc.Link); err != nil {
+			return t, fmt.Errorf("%w: state %s: %w", ErrNotCanonical, root, err)
+		}
+	}
+	l, err := again.Finish(ctx)
+	if err == nil && l.CID != root {
+		err = errors.New("built again from its documents it is " + l.CID.String())
+	}
+	if err != nil {
+		return t, fmt.Errorf("%w: state %s: %w", ErrNotCanonical, root, err)
 	}
 	return t, nil
 }

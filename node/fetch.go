@@ -88,14 +88,14 @@ func (f *fetch) from(ctx context.Context, src *Remote, root cid.Cid) error {
 		if len(missing) == 0 {
 			return nil
 		}
-		for _, c := range missing {
-			if ok, err := f.repo.Blocks.Has(ctx, c); err != nil || ok {
+		for _, gap := range missing {
+			if ok, err := f.repo.Blocks.Has(ctx, gap.CID); err != nil || ok {
 				if err != nil {
 					return err
 				}
 				continue // came with another part
 			}
-			if err := f.subtree(ctx, src, c); err != nil {
+			if err := f.subtree(ctx, src, gap.CID); err != nil {
 				return err
 			}
 		}

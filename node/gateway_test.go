@@ -91,13 +91,13 @@ func TestGatewayOfDamagedBlock(t *testing.T) {
 func TestLogPrefix(t *testing.T) {
 	r := newRepo(t)
 	write := func(checkpoint string) cid.Cid {
-		tree := dag.NewTree()
+		var tree dag.Editor
 		for path, text := range map[string]string{"checkpoint": checkpoint, "tile/0/000": "full", "tile/0/001.p/5": "partial"} {
 			l, _, err := dag.WriteDocument(ctx, r.Blocks, strings.NewReader(text))
 			must(t, err)
-			must(t, tree.Set(path, l))
+			must(t, tree.Put(path, l))
 		}
-		l, err := tree.Write(ctx, r.Blocks)
+		l, err := tree.Apply(ctx, nil, r.Blocks, cid.Undef)
 		must(t, err)
 		return l.CID
 	}

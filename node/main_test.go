@@ -93,13 +93,13 @@ func putState(t *testing.T, sink dag.Sink, seed uint64) (cid.Cid, map[string][]b
 	for i := range 100 {
 		docs[fmt.Sprintf("credentials/%03d.json", i)] = bytesOf(seed+uint64(i)+1, 100+i)
 	}
-	tree := dag.NewTree()
+	var tree dag.Editor
 	for path, data := range docs {
 		link, _, err := dag.WriteDocument(ctx, sink, byteReader(data))
 		must(t, err)
-		must(t, tree.Set(path, link))
+		must(t, tree.Put(path, link))
 	}
-	root, err := tree.Write(ctx, sink)
+	root, err := tree.Apply(ctx, nil, sink, cid.Undef)
 	must(t, err)
 	return root.CID, docs
 }

@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -132,7 +133,6 @@ type take struct {
 	key    entry.PolicyKey
 	parent *Savepoint // without manifest
 	sink   *countingSink
-	docs   map[string]cid.Cid
 }
 
 func (t *take) run(ctx context.Context, source Source) (Taken, error) {
@@ -149,7 +149,7 @@ func (t *take) run(ctx context.Context, source Source) (Taken, error) {
 		}
 		return Taken{Savepoint: *existing, Existing: true}, nil
 	}
-	changed, err := t.changed(ctx)
+	changed, err := t.changed(ctx, root.CID, totals)
 	if err != nil {
 		return Taken{}, err
 	}
@@ -204,38 +204,45 @@ func (t *take) existing(ctx context.Context, state cid.Cid) (*Savepoint, error) 
 // before the first document is read.
 func (t *take) writeState(ctx context.Context, source Source) (dag.Link, dag.Totals, error) {
 	var docs []Document
-	names := dag.NewTree()
 	for doc, err := range source.Documents(ctx) {
 		if err != nil {
 			return dag.Link{}, dag.Totals{}, err
 		}
-		if err := names.Set(doc.Path, dag.Link{}); err != nil {
-			return dag.Link{}, dag.Totals{}, err
-		}
 		docs = append(docs, doc)
 	}
-	if err := names.Check(); err != nil {
+	// Sorted paths keep the documents of each directory together.
+	slices.SortFunc(docs, func(a, b Document) int { return cmp.Compare(a.Path, b.Path) })
+	if err := dag.CheckPaths(paths(docs)); err != nil {
 		return dag.Link{}, dag.Totals{}, err
 	}
-	tree := dag.NewTree()
-	t.docs = make(map[string]cid.Cid, len(docs))
-	totals := dag.Totals{Documents: uint64(len(docs))}
-	for i, doc := range docs {
+	state := dag.NewBuilder(t.sink)
+	var totals dag.Totals
+	for _, doc := range docs {
 		link, n, err := t.writeDocument(ctx, doc)
 		if err != nil {
 			return dag.Link{}, totals, fmt.Errorf("document %q: %w", doc.Path, err)
 		}
-		if err := tree.Set(doc.Path, link); err != nil {
+		if err := state.Add(ctx, doc.Path, link); err != nil {
 			return dag.Link{}, totals, err
 		}
-		t.docs[doc.Path] = link.CID
+		totals.Documents++
 		totals.Bytes += n
 		if t.o.Progress != nil {
-			t.o.Progress(uint64(i+1), totals.Bytes)
+			t.o.Progress(totals.Documents, totals.Bytes)
 		}
 	}
-	root, err := tree.Write(ctx, t.sink)
+	root, err := state.Finish(ctx)
 	return root, totals, err
+}
+
+func paths(docs []Document) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, doc := range docs {
+			if !yield(doc.Path) {
+				return
+			}
+		}
+	}
 }
 
 func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint64, error) {
@@ -252,29 +259,24 @@ func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint6
 
 // changed counts the documents that differ from the parent's. If the parent cannot
 // be read all count as changed: it is no part of this save point.
-func (t *take) changed(ctx context.Context) (uint64, error) {
+func (t *take) changed(ctx context.Context, state cid.Cid, totals dag.Totals) (uint64, error) {
 	if t.parent == nil {
-		return uint64(len(t.docs)), nil
+		return totals.Documents, nil
 	}
-	same, removed := 0, 0
+	changes := uint64(0)
 	parent, err := t.b.withManifest(ctx, *t.parent)
 	if err == nil {
-		for doc, docErr := range dag.Documents(ctx, t.b.repo.Blocks, parent.Manifest.State) {
-			if err = docErr; err != nil {
+		for _, diffErr := range dag.Diff(ctx, t.b.repo.Blocks, parent.Manifest.State, state) {
+			if err = diffErr; err != nil {
 				break
 			}
-			switch c, ok := t.docs[doc.Path]; {
-			case !ok:
-				removed++
-			case c == doc.Link.CID:
-				same++
-			}
+			changes++
 		}
 	}
 	if err != nil {
-		return uint64(len(t.docs)), ctx.Err()
+		return totals.Documents, ctx.Err()
 	}
-	return uint64(len(t.docs) - same + removed), nil
+	return changes, nil
 }
 
 func (t *take) triggers() []dag.Trigger {

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/examples/mrv"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
 )
 
@@ -32,17 +33,17 @@ func newDemoRun() (*mrv.Runner, error) {
 
 // stateCID computes the CID of a state without storing anything.
 func stateCID(ctx context.Context, docs iter.Seq[mrv.Document]) (string, error) {
-	tree := dag.NewTree()
+	var tree dag.Editor
 	for doc := range docs {
 		l, _, err := dag.WriteDocument(ctx, dag.Discard, bytes.NewReader(doc.Bytes))
 		if err != nil {
 			return "", err
 		}
-		if err := tree.Set(doc.Path, l); err != nil {
+		if err := tree.Put(doc.Path, l); err != nil {
 			return "", err
 		}
 	}
-	root, err := tree.Write(ctx, dag.Discard)
+	root, err := tree.Apply(ctx, nil, dag.Discard, cid.Undef)
 	return root.CID.String(), err
 }
 

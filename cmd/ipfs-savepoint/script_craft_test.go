@@ -120,17 +120,17 @@ func cmdCraft(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func (f *forger) honestState(ctx context.Context) (dag.Link, error) {
-	tree := dag.NewTree()
+	var tree dag.Editor
 	for path, text := range f.docs {
 		l, _, err := dag.WriteDocument(ctx, f, bytes.NewReader([]byte(text)))
 		if err != nil {
 			return dag.Link{}, err
 		}
-		if err := tree.Set(path, l); err != nil {
+		if err := tree.Put(path, l); err != nil {
 			return dag.Link{}, err
 		}
 	}
-	return tree.Write(ctx, f)
+	return tree.Apply(ctx, nil, f, cid.Undef)
 }
 
 // forge makes a log of two entries, of which the second anchors the save point.

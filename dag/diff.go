@@ -1,0 +1,218 @@
+package dag
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Change is a path at which two states differ.
+type Change struct {
+	Path string
+	// Before and After are the document in the one state and in the other; nil
+	// where there is none. Both are there if the document was replaced.
+	Before, After *Document
+}
+
+// Diff returns the changes that make the state after out of the state before, in
+// the order of [Documents]. Parts with equal CIDs are not read, so the cost
+// depends on the number of changes. It holds the changes of one directory. The
+// nodes that are read are checked to be canonical. An error ends it.
+func Diff(ctx context.Context, src Source, before, after cid.Cid) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		if before == after {
+			return
+		}
+		x := differ{ctx, src, yield}
+		a, err := openState(ctx, src, before)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		b, err := openState(ctx, src, after)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		x.directories(a, b, "", 0)
+	}
+}
+
+type differ struct {
+	ctx   context.Context
+	src   Source
+	yield func(Change, error) bool
+}
+
+// pair is a name with what it links to before and after; no CID where it is not.
+type pair struct {
+	name          string
+	before, after Link
+}
+
+// directories reports whether the diff goes on. Either directory can be nil.
+func (x *differ) directories(a, b *directory, path string, depth int) bool {
+	fail := func(err error) bool {
+		x.yield(Change{}, fmt.Errorf("collection %q: %w", path, err))
+		return false
+	}
+	if err := checkDepth(depth); err != nil {
+		return fail(err)
+	}
+	pairs, err := x.pairs(a, b)
+	if err != nil {
+		return fail(err)
+	}
+	for _, p := range pairs {
+		before, subA, err := x.open(p.before, path+p.name)
+		if err != nil {
+			return fail(fmt.Errorf("%q: %w", p.name, err))
+		}
+		after, subB, err := x.open(p.after, path+p.name)
+		if err != nil {
+			return fail(fmt.Errorf("%q: %w", p.name, err))
+		}
+		if before != nil || after != nil {
+			if !x.yield(Change{path + p.name, before, after}, nil) {
+				return false
+			}
+		}
+		if subA != nil || subB != nil {
+			if !x.directories(subA, subB, path+p.name+"/", depth+1) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// open returns what a link leads to: a document, a directory, or nothing.
+func (x *differ) open(l Link, path string) (*Document, *directory, error) {
+	if !l.CID.Defined() {
+		return nil, nil, nil
+	}
+	sub, length, err := openEntry(x.ctx, x.src, l)
+	if err != nil || sub != nil {
+		return nil, sub, err
+	}
+	return &Document{path, l, length}, nil, nil
+}
+
+// pairs returns the names at which two directories differ, sorted.
+func (x *differ) pairs(a, b *directory) ([]pair, error) {
+	if a != nil && b != nil && a.root != nil && b.root != nil {
+		s := shardDiff{ctx: x.ctx, a: a, b: b}
+		if err := s.shards(a.root, b.root, position{}); err != nil {
+			return nil, err
+		}
+		slices.SortFunc(s.pairs, func(p, q pair) int { return cmp.Compare(p.name, q.name) })
+		return s.pairs, nil
+	}
+	var lists [2][]entry
+	for i, d := range []*directory{a, b} {
+		if d == nil {
+			continue
+		}
+		var err error
+		if lists[i], err = d.entries(x.ctx); err != nil {
+			return nil, err
+		}
+	}
+	return appendPairs(nil, lists[0], lists[1]), nil
+}
+
+// appendPairs appends the names at which two lists, sorted by name, differ.
+func appendPairs(to []pair, a, b []entry) []pair {
+	for len(a) > 0 || len(b) > 0 {
+		var p pair
+		if len(b) == 0 || len(a) > 0 && a[0].name <= b[0].name {
+			p.name, p.before = a[0].name, a[0].link
+		} else {
+			p.name = b[0].name
+		}
+		if len(a) > 0 && a[0].name == p.name {
+			a = a[1:]
+		}
+		if len(b) > 0 && b[0].name == p.name {
+			p.after, b = b[0].link, b[1:]
+		}
+		if p.before != p.after {
+			to = append(to, p)
+		}
+	}
+	return to
+}
+
+// shardDiff gathers the names at which two HAMTs differ.
+type shardDiff struct {
+	ctx   context.Context
+	a, b  *directory
+	pairs []pair
+}
+
+// shards compares two shards that stand at the same position, slot by slot.
+func (s *shardDiff) shards(a, b *shard, at position) error {
+	i, j := 0, 0
+	for i < len(a.slots) || j < len(b.slots) {
+		var before, after *slot
+		switch {
+		case j == len(b.slots) || i < len(a.slots) && a.slots[i].index < b.slots[j].index:
+			before = &a.slots[i]
+			i++
+		case i == len(a.slots) || b.slots[j].index < a.slots[i].index:
+			after = &b.slots[j]
+			j++
+		default:
+			before, after = &a.slots[i], &b.slots[j]
+			i, j = i+1, j+1
+		}
+		if err := s.slot(before, after, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slot compares what two shards at the same position have in the same slot; nil
+// stands for nothing.
+func (s *shardDiff) slot(a, b *slot, at position) error {
+	if a != nil && b != nil && a.entry == b.entry {
+		return nil // the same document, collection or shard
+	}
+	if a != nil && b != nil && a.isShard() && b.isShard() {
+		below := s.a.below(at, a.index)
+		subA, err := s.a.child(s.ctx, a, below)
+		if err != nil {
+			return err
+		}
+		subB, err := s.b.child(s.ctx, b, below)
+		if err != nil {
+			return err
+		}
+		return s.shards(subA, subB, below)
+	}
+	listA, err := s.a.slotEntries(s.ctx, a, at)
+	if err != nil {
+		return err
+	}
+	listB, err := s.b.slotEntries(s.ctx, b, at)
+	if err != nil {
+		return err
+	}
+	s.pairs = appendPairs(s.pairs, listA, listB)
+	return nil
+}
+
+// slotEntries returns the entries in and below a slot, sorted by name.
+func (d *directory) slotEntries(ctx context.Context, sl *slot, at position) ([]entry, error) {
+	if sl == nil {
+		return nil, nil
+	}
+	list, err := d.collect(ctx, &shard{slots: []slot{*sl}}, at, nil)
+	slices.SortFunc(list, byName)
+	return list, err
+}

@@ -1,0 +1,115 @@
+package dag
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs/go-cid"
+)
+
+// WriteProof writes to w a CARv1 with the one root that proves what is at path of
+// the state at root, or of the save point whose manifest is at root: the nodes on
+// the path, and, if a document is there, all of its nodes. They are the nodes that
+// a trustless gateway gives for the document with ?format=car&dag-scope=entity
+// (Trustless Gateway specification). Where there is no document the nodes show
+// that; WriteProof then returns nil all the same, since the proof is whole.
+func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path string) error {
+	onPath := &recording{Source: src}
+	doc, err := Lookup(ctx, onPath, root, path)
+	if err != nil && !errors.Is(err, ErrNoDocument) {
+		return err
+	}
+	out := bufio.NewWriter(w)
+	if err := writeHeader(out, []cid.Cid{root}); err != nil {
+		return err
+	}
+	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
+		data, err := src.Get(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return data, writeSection(out, c.KeyString(), data)
+	})
+	for _, b := range onPath.blocks {
+		if b.CID == doc.Link.CID {
+			continue // the top of a document of several chunks comes with the rest of it
+		}
+		walk.seen[cidKey(b.CID.Bytes())] = struct{}{}
+		if err := writeSection(out, b.CID.KeyString(), b.Data); err != nil {
+			return err
+		}
+	}
+	if doc.Link.CID.Defined() {
+		if err := walk.walk([]cid.Cid{doc.Link.CID}); err != nil {
+			return fmt.Errorf("document %q: %w", path, err)
+		}
+	}
+	return out.Flush()
+}
+
+// recording is a source that remembers what was read.
+type recording struct {
+	Source
+	blocks []Block
+}
+
+func (r *recording) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	data, err := r.Source.Get(ctx, c)
+	if err == nil {
+		r.blocks = append(r.blocks, Block{c, data})
+	}
+	return data, err
+}
+
+// VerifyProof checks a CAR from [WriteProof] or from a trustless gateway and
+// writes the bytes of the document at path to w, which may be nil. It needs the
+// CAR, the root and the path, and believes nothing else: the root is the caller's,
+// not the CAR's. If the CAR proves that there is no document the error wraps
+// [ErrNoDocument]; that holds if the state is canonical, which only all of it can
+// show ([VerifyState]). Any other error proves nothing. IPFS blocks that lie on no
+// path from the root are refused with ErrForeignBlock.
+//
+// It holds the CAR in memory; bound it by bounding r. What was written to w counts
+// only if the error is nil.
+func VerifyProof(ctx context.Context, r io.Reader, root cid.Cid, path string, w io.Writer) (Document, error) {
+	if w == nil {
+		w = io.Discard
+	}
+	in, err := ReadCAR(r)
+	if err != nil {
+		return Document{}, fmt.Errorf("proof: %w", err)
+	}
+	held := proofBlocks{}
+	if _, err := in.CopyDAG(ctx, held, []cid.Cid{root}, nil); err != nil {
+		return Document{}, fmt.Errorf("proof: %w", err)
+	}
+	doc, err := Lookup(ctx, held, root, path)
+	if err == nil {
+		_, err = CopyDocument(ctx, held, doc.Link, w)
+	}
+	if err != nil {
+		return Document{}, fmt.Errorf("proof: %w", err)
+	}
+	return doc, nil
+}
+
+// proofBlocks are IPFS blocks by CID, all of them checked.
+type proofBlocks map[cid.Cid][]byte
+
+func (p proofBlocks) Put(_ context.Context, blocks ...Block) error {
+	for _, b := range blocks {
+		p[b.CID] = b.Data
+	}
+	return nil
+}
+
+func (p proofBlocks) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	data, ok := p[c]
+	if !ok {
+		return nil, fmt.Errorf("IPFS block %s is not in it: %w", c, ErrNotFound)
+	}
+	return data, nil
+}
