@@ -3,6 +3,7 @@ package dag
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -68,13 +69,11 @@ func (x *differ) directories(a, b *directory, path string, depth int) bool {
 		return fail(err)
 	}
 	for _, p := range pairs {
-		before, subA, err := x.open(p.before, path+p.name)
-		if err != nil {
-			return fail(fmt.Errorf("%q: %w", p.name, err))
-		}
-		after, subB, err := x.open(p.after, path+p.name)
-		if err != nil {
-			return fail(fmt.Errorf("%q: %w", p.name, err))
+		before, subA, errA := x.open(p.before, path+p.name)
+		after, subB, errB := x.open(p.after, path+p.name)
+		if err := errors.Join(errA, errB); err != nil {
+			x.yield(Change{}, err)
+			return false
 		}
 		if before != nil || after != nil {
 			if !x.yield(Change{path + p.name, before, after}, nil) {
@@ -96,8 +95,11 @@ func (x *differ) open(l Link, path string) (*Document, *directory, error) {
 		return nil, nil, nil
 	}
 	sub, length, err := openEntry(x.ctx, x.src, l)
-	if err != nil || sub != nil {
-		return nil, sub, err
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q: %w", path, err)
+	}
+	if sub != nil {
+		return nil, sub, nil
 	}
 	return &Document{path, l, length}, nil, nil
 }

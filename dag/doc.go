@@ -10,9 +10,16 @@
 // # Canonical or refused
 //
 // A set of documents has exactly one DAG. Whoever reads a state through this
-// package reads only that one: every directory and every large document is laid
-// out again from what it lists and compared with the CID it was found under, so
-// that two readers of one CID cannot see two different states. See [ErrNotCanonical].
+// package reads only that one: every node is compared with the only one that can
+// stand in its place, so that two readers of one CID cannot see two different
+// states. What a node alone cannot tell, whether a HAMT has enough entries to be
+// one, is known to whoever reads all of a directory. See [ErrNotCanonical].
+//
+// # Cost
+//
+// A state of n documents costs n once, from [Builder]. After that, [Editor], [Diff],
+// [Lookup] and proofs cost what they touch: a document's path is about log16(n) nodes
+// of at most 4 KiB. docs/formats.md says why.
 //
 // # What this package may touch
 //
@@ -21,9 +28,15 @@
 //
 // # The parts
 //
-//   - [Tree], [WriteDocument]: from documents to a state.
-//   - [Documents], [ReadDocument], [CopyDocument]: from a state to documents.
-//   - [VerifyState], [Missing]: is it whole, and is it what it says.
+//   - [WriteDocument], [Builder], [Editor]: from documents, or from changes to
+//     documents, to a state.
+//   - [Documents], [Lookup], [ReadDocument], [CopyDocument]: from a state to
+//     documents.
+//   - [Diff]: from two states to the documents that differ.
+//   - [VerifyState], [Missing], [Walk]: is it what it says, is it whole, what is it
+//     made of.
+//   - [WriteProof], [VerifyProof]: one document, or its absence, for somebody who
+//     has nothing but the CID.
 //   - [Manifest]: the root of a save point, in canonical DAG-CBOR.
-//   - [WriteCAR], [ReadCAR]: DAGs as CARv1 streams.
+//   - [WriteCAR], [WritePartialCAR], [ReadCAR]: DAGs as CARv1 streams.
 package dag

@@ -143,9 +143,9 @@ func (a *applying) collection(ctx context.Context, c *changes, d *directory, pat
 	var removes []string
 	var puts []entry
 	for _, name := range slices.Sorted(maps.Keys(c.collections)) {
-		old, err := a.old(ctx, d, name)
+		old, err := a.old(ctx, d, path, name)
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
 		sub := c.collections[name]
 		if old.document && sub.puts > 0 {
@@ -167,9 +167,9 @@ func (a *applying) collection(ctx context.Context, c *changes, d *directory, pat
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.documents)) {
-		old, err := a.old(ctx, d, name)
+		old, err := a.old(ctx, d, path, name)
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
 		l := c.documents[name]
 		switch {
@@ -207,14 +207,17 @@ type former struct {
 	collection *directory
 }
 
-func (a *applying) old(ctx context.Context, d *directory, name string) (former, error) {
+func (a *applying) old(ctx context.Context, d *directory, path, name string) (former, error) {
 	l, ok, err := d.lookup(ctx, name)
-	if err != nil || !ok {
-		return former{}, err
+	if err != nil {
+		return former{}, fmt.Errorf("collection %q: %w", path, err)
+	}
+	if !ok {
+		return former{}, nil
 	}
 	sub, _, err := openEntry(ctx, a.src, l)
 	if err != nil {
-		return former{}, fmt.Errorf("%q: %w", name, err)
+		return former{}, fmt.Errorf("%q: %w", path+name, err)
 	}
 	return former{l, sub == nil, sub}, nil
 }

@@ -1,9 +1,6 @@
 package dag
 
-import (
-	"fmt"
-	"math/bits"
-)
+import "math/bits"
 
 // The two numbers of the CID profile ipfs-savepoint/v1 that differ from
 // unixfs-v1-2025. docs/formats.md has the measurements they were chosen by.
@@ -44,21 +41,12 @@ func (p layout) prefix(slot int) string {
 	if p.prefixLen() == 1 {
 		return hexDigits[slot : slot+1]
 	}
-	return hexBytes[2*slot : 2*slot+2]
+	return string([]byte{hexDigits[slot>>4], hexDigits[slot&15]})
 }
 
 func (p layout) prefixLen() int { return (p.width() + 3) / 4 }
 
 const hexDigits = "0123456789ABCDEF"
-
-// hexBytes is every byte in hex, one after the other.
-var hexBytes = func() string {
-	var all string
-	for i := range 256 {
-		all += fmt.Sprintf("%02X", i)
-	}
-	return all
-}()
 
 // parsePrefix splits the name of a shard's link into slot and the rest.
 func (p layout) parsePrefix(name string) (slot int, rest string, ok bool) {

@@ -47,8 +47,10 @@ func (p layout) shardOf(n node, link Link, at position) (*shard, error) {
 	switch {
 	case n.typ != typeHAMTShard:
 		return bad("UnixFS type %d in place of a shard", n.typ)
-	case n.fanout != uint64(p.fanout) || n.hashType != hashMurmur3:
-		return bad("fan-out %d and hash function %#x", n.fanout, n.hashType)
+	case n.fanout != uint64(p.fanout):
+		return bad("fan-out %d, not %d", n.fanout, p.fanout)
+	case n.hashType != hashMurmur3:
+		return bad("hash function %#x, not %#x", n.hashType, hashMurmur3)
 	case at.used+p.width() > hashBits:
 		return bad("a shard below the last bit of a hash")
 	case len(n.links) == 0:

@@ -102,7 +102,8 @@ func (w *walkDocuments) directory(d *directory, path string, depth int) bool {
 	for _, e := range entries {
 		sub, length, err := openEntry(w.ctx, w.src, e.link)
 		if err != nil {
-			return fail(fmt.Errorf("%q: %w", e.name, err))
+			w.yield(Document{}, fmt.Errorf("%q: %w", path+e.name, err))
+			return false
 		}
 		if sub != nil {
 			if !w.directory(sub, path+e.name+"/", depth+1) {
