@@ -75,11 +75,19 @@ func RawBlock(data []byte) Block { return newBlock(codecRaw, data) }
 
 func newBlock(codec uint64, data []byte) Block {
 	sum := sha256.Sum256(data)
-	c, err := cid.Cast(append([]byte{1, byte(codec), mh.SHA2_256, sha256.Size}, sum[:]...))
+	var c [cidLen]byte
+	copy(c[:], []byte{1, byte(codec), mh.SHA2_256, sha256.Size})
+	copy(c[cidLen-sha256.Size:], sum[:])
+	return Block{CID: mustCast(c[:]), Data: data}
+}
+
+// mustCast returns the CID of which b are the bytes, as isSupportedCID says.
+func mustCast(b []byte) cid.Cid {
+	c, err := cid.Cast(b)
 	if err != nil {
-		panic(err) // a CIDv1 of these codecs is exactly these bytes
+		panic(err) // isSupportedCID and go-cid disagree
 	}
-	return Block{CID: c, Data: data}
+	return c
 }
 
 // cidLen is the length of a CID that CheckCID accepts: version, codec, hash
@@ -87,9 +95,17 @@ func newBlock(codec uint64, data []byte) Block {
 const cidLen = 4 + sha256.Size
 
 // isSupportedCID reports whether b is a CID that CheckCID accepts.
-func isSupportedCID(b []byte) bool {
+func isSupportedCID[T text](b T) bool {
 	return len(b) == cidLen && b[0] == 1 && (b[1] == codecRaw || b[1] == codecPB || b[1] == codecDC) &&
 		b[2] == mh.SHA2_256 && b[3] == sha256.Size
+}
+
+// codecOf is the codec of a CID that CheckCID accepts; of any other, 0.
+func codecOf(c cid.Cid) uint64 {
+	if b := c.KeyString(); isSupportedCID(b) {
+		return uint64(b[1])
+	}
+	return 0
 }
 
 func (b Block) link() Link { return Link{CID: b.CID, Size: uint64(len(b.Data))} }

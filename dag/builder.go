@@ -21,15 +21,19 @@ type Builder struct {
 
 // NewBuilder returns a Builder that puts the nodes of directories to sink.
 func NewBuilder(sink Sink) *Builder {
-	return &Builder{newGrouping(func(ctx context.Context, entries []entry) (Link, error) {
-		return profile.writeDirectory(ctx, sink, entries)
+	return &Builder{newGrouping(func(ctx context.Context, lists [][]entry) (Link, error) {
+		return profile.writeDirectory(ctx, sink, lists...)
 	})}
 }
 
 // Add adds the document at path, which has been put before. Of a directory with
 // equal names (ErrName) or names that collide (ErrNameCollision) no node is put;
-// see [CheckPaths] to know before anything is.
+// see [CheckPaths] to know before anything is. A link that cannot be a document's
+// is refused with ErrUnsupported.
 func (b *Builder) Add(ctx context.Context, path string, l Link) error {
+	if err := checkDocument(l); err != nil {
+		return fmt.Errorf("document %q: %w", path, err)
+	}
 	return b.paths.add(ctx, path, l)
 }
 
@@ -41,8 +45,9 @@ func (b *Builder) Finish(ctx context.Context) (Link, error) { return b.paths.fin
 // ErrNameCollision.
 func CheckPaths(paths iter.Seq[string]) error {
 	ctx := context.Background() // nothing below waits
-	g := newGrouping(func(_ context.Context, entries []entry) (Link, error) {
-		return Link{}, sortEntries(entries)
+	g := newGrouping(func(_ context.Context, lists [][]entry) (Link, error) {
+		_, err := sortEntries(lists...)
+		return Link{}, err
 	})
 	for path := range paths {
 		if err := g.add(ctx, path, Link{}); err != nil {
@@ -57,15 +62,29 @@ func CheckPaths(paths iter.Seq[string]) error {
 // has ended.
 type grouping struct {
 	open  []openGroup // from the root to the one that is being filled
-	ended func(context.Context, []entry) (Link, error)
+	ended func(context.Context, [][]entry) (Link, error)
 }
 
 type openGroup struct {
 	name    string
-	entries []entry
+	entries [][]entry // in lists that are not moved when others follow
+	count   int
 }
 
-func newGrouping(ended func(context.Context, []entry) (Link, error)) grouping {
+// listLen is the length of the longest list of entries.
+const listLen = 1024
+
+func (d *openGroup) add(e entry) {
+	last := len(d.entries) - 1
+	if last < 0 || len(d.entries[last]) == cap(d.entries[last]) {
+		d.entries = append(d.entries, make([]entry, 0, min(max(d.count, 4), listLen)))
+		last++
+	}
+	d.entries[last] = append(d.entries[last], e)
+	d.count++
+}
+
+func newGrouping(ended func(context.Context, [][]entry) (Link, error)) grouping {
 	return grouping{make([]openGroup, 1, MaxNames), ended}
 }
 
@@ -85,8 +104,7 @@ func (g *grouping) add(ctx context.Context, path string, l Link) error {
 	for _, name := range names[shared:last] {
 		g.open = append(g.open, openGroup{name: name})
 	}
-	d := &g.open[len(g.open)-1]
-	d.entries = append(d.entries, newEntry(names[last], l))
+	g.open[len(g.open)-1].add(newEntry(names[last], l))
 	return nil
 }
 
@@ -100,7 +118,7 @@ func (g *grouping) endBelow(ctx context.Context, depth int) error {
 		top := len(g.open) - 1
 		name := g.open[top].name
 		g.open = g.open[:top]
-		g.open[top-1].entries = append(g.open[top-1].entries, newEntry(name, l))
+		g.open[top-1].add(newEntry(name, l))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (m *memory) putRaw(data []byte) Link {
 // basic is a directory node with the links as they are.
 func basic(links ...pbLink) node { return node{typ: typeDirectory, links: links} }
 
-func named(name string, l Link) pbLink { return pbLink{Name: name, Link: l} }
+func named(name string, l Link) pbLink { return newLink("", name, l) }
 
 // hamt writes entries as a HAMT where their hash fields say, which need not be
 // their hashes, and returns the root shard.
@@ -185,18 +185,19 @@ func TestNotCanonical(t *testing.T) {
 			n := hamt(t, m, profile, many(55)[:40])
 			i := leafOf(t, n, true)
 			name := n.links[i].Name[1:]
-			var blocks []Block
-			child, err := profile.layOut([]entry{newEntry(name, x)}, 4, &blocks)
+			w := shardWriter{layout: profile}
+			child, err := w.layOut([]entry{newEntry(name, x)}, 4)
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.blocks[child.CID] = blocks[0].Data
+			m.blocks[child.CID] = w.blocks[0].Data
 			n.links[i] = named(n.links[i].Name[:1], child)
 			return n
 		},
 		"a basic directory in place of a shard": func(m *memory) node {
 			n := hamt(t, m, profile, many(100))
-			n.links[leafOf(t, n, false)].Link = m.put(basic(named("a", x)))
+			i := leafOf(t, n, false)
+			n.links[i] = named(n.links[i].Name, m.put(basic(named("a", x))))
 			return n
 		},
 		"a wrong size of a document of more than one chunk": func(m *memory) node {
@@ -206,13 +207,14 @@ func TestNotCanonical(t *testing.T) {
 		},
 		"a document in place of a shard": func(m *memory) node {
 			n := hamt(t, m, profile, many(100))
-			n.links[leafOf(t, n, false)].Link = x
+			i := leafOf(t, n, false)
+			n.links[i] = named(n.links[i].Name, x)
 			return n
 		},
 		"a wrong size of a shard": func(m *memory) node {
 			n := hamt(t, m, profile, many(100))
 			i := leafOf(t, n, false)
-			n.links[i].Link = grown(n.links[i].Link, 1)
+			n.links[i].Size++
 			return n
 		},
 		"a wrong size of a collection": func(m *memory) node {

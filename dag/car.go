@@ -40,7 +40,7 @@ func WritePartialCAR(ctx context.Context, w io.Writer, src Source, held []cid.Ci
 		return err
 	}
 	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
-		if c.Prefix().Codec == codecRaw {
+		if codecOf(c) == codecRaw {
 			return nil, nil
 		}
 		return src.Get(ctx, c)

@@ -159,62 +159,61 @@ type shardDiff struct {
 // shards compares two shards that stand at the same position, slot by slot.
 func (s *shardDiff) shards(a, b *shard, at position) error {
 	i, j := 0, 0
-	for i < len(a.slots) || j < len(b.slots) {
-		var before, after *slot
+	for i < len(a.links) || j < len(b.links) {
+		var err error
 		switch {
-		case j == len(b.slots) || i < len(a.slots) && a.slots[i].index < b.slots[j].index:
-			before = &a.slots[i]
+		case j == len(b.links) || i < len(a.links) && a.links[i].Slot < b.links[j].Slot:
+			err = s.slots(a, i, nil, 0, at)
 			i++
-		case i == len(a.slots) || b.slots[j].index < a.slots[i].index:
-			after = &b.slots[j]
+		case i == len(a.links) || b.links[j].Slot < a.links[i].Slot:
+			err = s.slots(nil, 0, b, j, at)
 			j++
+		case a.links[i] == b.links[j]: // the same document, collection or shard
+			i, j = i+1, j+1
+		case a.links[i].isShard() && b.links[j].isShard():
+			err = s.below(a, i, b, j, at)
+			i, j = i+1, j+1
 		default:
-			before, after = &a.slots[i], &b.slots[j]
+			err = s.slots(a, i, b, j, at)
 			i, j = i+1, j+1
 		}
-		if err := s.slot(before, after, at); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// slot compares what two shards at the same position have in the same slot; nil
-// stands for nothing.
-func (s *shardDiff) slot(a, b *slot, at position) error {
-	if a != nil && b != nil && a.entry == b.entry {
-		return nil // the same document, collection or shard
-	}
-	if a != nil && b != nil && a.isShard() && b.isShard() {
-		below := s.a.below(at, a.index)
-		subA, err := s.a.child(s.ctx, a, below)
-		if err != nil {
-			return err
-		}
-		subB, err := s.b.child(s.ctx, b, below)
-		if err != nil {
-			return err
-		}
-		return s.shards(subA, subB, below)
-	}
-	listA, err := s.a.slotEntries(s.ctx, a, at)
+// below compares the shards below two links of the same slot.
+func (s *shardDiff) below(a *shard, i int, b *shard, j int, at position) error {
+	subA, below, err := s.a.child(s.ctx, a, i, at)
 	if err != nil {
 		return err
 	}
-	listB, err := s.b.slotEntries(s.ctx, b, at)
+	subB, _, err := s.b.child(s.ctx, b, j, at)
 	if err != nil {
 		return err
 	}
-	s.pairs = appendPairs(s.pairs, listA, listB)
-	return nil
+	return s.shards(subA, subB, below)
 }
 
-// slotEntries returns the entries in and below a slot, sorted by name.
-func (d *directory) slotEntries(ctx context.Context, sl *slot, at position) ([]entry, error) {
-	if sl == nil {
-		return nil, nil
+// slots compares all that is in and below two links of the same slot. Either shard
+// can be nil: there the slot is empty.
+func (s *shardDiff) slots(a *shard, i int, b *shard, j int, at position) error {
+	var before, after []entry
+	var err error
+	if a != nil {
+		if before, err = s.a.collectSlot(s.ctx, a, i, at, nil); err != nil {
+			return err
+		}
 	}
-	list, err := d.collect(ctx, &shard{slots: []slot{*sl}}, at, nil)
-	slices.SortFunc(list, byName)
-	return list, err
+	if b != nil {
+		if after, err = s.b.collectSlot(s.ctx, b, j, at, nil); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(before, byName)
+	slices.SortFunc(after, byName)
+	s.pairs = appendPairs(s.pairs, before, after)
+	return nil
 }

@@ -18,31 +18,65 @@ type entry struct {
 
 func newEntry(name string, l Link) entry { return entry{name, nameHash(name), l} }
 
+// linkLen is the length of the link to the entry in a basic directory node.
+func (e entry) linkLen() int { return linkLen(len(e.name), e.link.CID.ByteLen(), e.link.Size) }
+
 func byName(a, b entry) int { return cmp.Compare(a.name, b.name) }
 func byHash(a, b entry) int { return cmp.Compare(a.hash, b.hash) }
 
-// writeDirectory lays out the directory of the entries, which it sorts, and puts
-// its nodes to sink, children first. Every form follows from the set of entries
-// alone. Nothing is put if names are equal (ErrName) or collide
-// (ErrNameCollision).
-func (p layout) writeDirectory(ctx context.Context, sink Sink, entries []entry) (Link, error) {
-	if err := sortEntries(entries); err != nil {
+// writeDirectory lays out the directory of the entries in the lists and puts its nodes to sink,
+// children first. Every form follows from the set of entries alone. Nothing is put
+// if names are equal (ErrName) or collide (ErrNameCollision).
+func (p layout) writeDirectory(ctx context.Context, sink Sink, lists ...[]entry) (Link, error) {
+	sorted, err := sortEntries(lists...)
+	if err != nil {
 		return Link{}, err
 	}
-	if p.basicLen(entries) > p.threshold {
-		return p.writeHAMT(ctx, sink, entries)
+	if p.basicLen(sorted) > p.threshold {
+		return p.writeHAMT(ctx, sink, sorted)
 	}
-	slices.SortFunc(entries, byName)
-	n := node{typ: typeDirectory, links: make([]pbLink, len(entries))}
-	for i, e := range entries {
-		n.links[i] = pbLink{Name: e.name, Link: e.link}
+	slices.SortFunc(sorted, byName)
+	n := node{typ: typeDirectory, links: make([]pbLink, len(sorted))}
+	for i, e := range sorted {
+		n.links[i] = newLink("", e.name, e.link)
 	}
 	b, l := n.block()
 	return l, sink.Put(ctx, b)
 }
 
-// sortEntries sorts by hash and refuses equal names and equal hashes.
-func sortEntries(entries []entry) error {
+// sortEntries returns the entries of the lists sorted by hash. It refuses equal
+// names and equal hashes.
+func sortEntries(lists ...[]entry) ([]entry, error) {
+	// The first eight bits of the hash make parts that all cores can sort.
+	var ends [256]int
+	total := 0
+	for _, list := range lists {
+		total += len(list)
+		for _, e := range list {
+			ends[e.hash>>56]++
+		}
+	}
+	for i := 1; i < len(ends); i++ {
+		ends[i] += ends[i-1]
+	}
+	all, next := make([]entry, total), ends
+	for _, list := range lists {
+		for _, e := range list {
+			i := &next[e.hash>>56]
+			*i--
+			all[*i] = e
+		}
+	}
+	if total <= partEntries {
+		return all, sortPart(all)
+	}
+	return all, inOrder(len(ends), func(i int) error {
+		return sortPart(all[next[i]:ends[i]])
+	}, func(err error) error { return err })
+}
+
+// sortPart sorts by hash and refuses equal names and equal hashes.
+func sortPart(entries []entry) error {
 	slices.SortFunc(entries, byHash)
 	for i, e := range entries {
 		if i == 0 || entries[i-1].hash != e.hash {
@@ -64,7 +98,7 @@ const emptyLen = 4
 func (p layout) basicLen(entries []entry) int {
 	size := emptyLen
 	for _, e := range entries {
-		if size += linkLen(len(e.name), e.link); size > p.threshold {
+		if size += e.linkLen(); size > p.threshold {
 			break
 		}
 	}
@@ -122,12 +156,12 @@ func (p layout) entriesOf(n node) ([]entry, error) {
 		if i > 0 && n.links[i-1].Name >= l.Name {
 			return nil, fmt.Errorf("%w: name %q after %q", ErrNotCanonical, l.Name, n.links[i-1].Name)
 		}
-		list[i] = newEntry(l.Name, l.Link)
+		list[i] = newEntry(l.Name, l.link())
 	}
 	if p.basicLen(list) > p.threshold {
 		return nil, fmt.Errorf("%w: a basic node of more than %d bytes, where a HAMT is due", ErrNotCanonical, p.threshold)
 	}
-	if err := sortEntries(slices.Clone(list)); err != nil {
+	if _, err := sortEntries(list); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotCanonical, err)
 	}
 	return list, nil
@@ -188,7 +222,7 @@ func (d *directory) change(ctx context.Context, removes []string, puts []entry) 
 }
 
 func (d *directory) isEmpty() bool {
-	return len(d.list) == 0 && (d.root == nil || len(d.root.slots) == 0)
+	return len(d.list) == 0 && (d.root == nil || len(d.root.links) == 0)
 }
 
 // write puts the nodes that changed, children first.
@@ -207,9 +241,9 @@ func (d *directory) write(ctx context.Context, sink Sink) (Link, error) {
 		}
 		return d.writeDirectory(ctx, sink, all)
 	}
-	var blocks []Block
-	l := d.encode(d.root, &blocks)
-	return l, sink.Put(ctx, blocks...)
+	w := shardWriter{layout: d.layout}
+	l := d.encode(d.root, &w)
+	return l, sink.Put(ctx, w.blocks...)
 }
 
 // checkSize compares the node with what the link to it says.
@@ -221,7 +255,7 @@ func (n node) checkSize(link Link) error {
 }
 
 func getNode(ctx context.Context, src Source, c cid.Cid) (node, error) {
-	if c.Prefix().Codec != codecPB {
+	if codecOf(c) != codecPB {
 		return node{}, fmt.Errorf("%w: %s is not a UnixFS node", ErrNotCanonical, c)
 	}
 	data, err := src.Get(ctx, c)

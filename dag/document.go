@@ -87,7 +87,7 @@ func writeLevels(ctx context.Context, sink Sink, level []subtree) (Link, error) 
 func fileNode(children []subtree) (node, uint64) {
 	n := node{typ: typeFile}
 	for _, c := range children {
-		n.links = append(n.links, pbLink{Link: c.link})
+		n.links = append(n.links, newLink("", "", c.link))
 		n.blocksizes = append(n.blocksizes, c.bytes)
 		n.filesize += c.bytes
 	}
@@ -108,7 +108,7 @@ func CopyDocument(ctx context.Context, src Source, link Link, w io.Writer) (uint
 
 // documentBytes returns the length of the document at link as its top node says.
 func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
-	if link.CID.Prefix().Codec == codecRaw {
+	if codecOf(link.CID) == codecRaw {
 		return rawLength(link)
 	}
 	n, err := getNode(ctx, src, link.CID)
@@ -116,6 +116,15 @@ func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
 		return 0, err
 	}
 	return fileLength(n, link)
+}
+
+// checkDocument refuses a link that cannot lead to a document.
+func checkDocument(l Link) error {
+	err := CheckCID(l.CID)
+	if err == nil && codecOf(l.CID) == codecDC {
+		err = fmt.Errorf("%w: a document of codec dag-cbor, %s", ErrUnsupported, l.CID)
+	}
+	return err
 }
 
 // rawLength is the length of a document that is one raw block, as the link to it
@@ -177,7 +186,7 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 		}
 		// The last part may be so short that it needs fewer levels; the
 		// balanced layout keeps all chunks at one depth all the same.
-		if err := copySubtree(ctx, src, l.Link, part, height-1, w); err != nil {
+		if err := copySubtree(ctx, src, l.link(), part, height-1, w); err != nil {
 			return err
 		}
 		left -= part
@@ -186,7 +195,7 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 }
 
 func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Writer) error {
-	if link.CID.Prefix().Codec != codecRaw {
+	if codecOf(link.CID) != codecRaw {
 		return fmt.Errorf("%w: %s is not a raw chunk", ErrNotCanonical, link.CID)
 	}
 	data, err := src.Get(ctx, link.CID)

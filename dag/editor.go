@@ -30,8 +30,13 @@ type changes struct {
 // Put puts the document l, which has been put before, at path, in place of the
 // one that is there. It takes the place of earlier calls for the same path. A path
 // that is not usable, or that passes through another document of the batch, is
-// refused with ErrName.
-func (e *Editor) Put(path string, l Link) error { return e.set(path, l) }
+// refused with ErrName, a link that cannot be a document's with ErrUnsupported.
+func (e *Editor) Put(path string, l Link) error {
+	if err := checkDocument(l); err != nil {
+		return fmt.Errorf("document %q: %w", path, err)
+	}
+	return e.set(path, l)
+}
 
 // Delete deletes the document at path. Where there is none, nothing changes. It
 // takes the place of earlier calls for the same path. The error wraps ErrName.

@@ -50,8 +50,8 @@ func FuzzScanNode(f *testing.F) {
 	addNodes(f)
 	f.Add(slices.Concat([]byte{0x12, 0x2b, 0x0a, cidLen}, RawBlock(nil).CID.Bytes(), []byte{0x12, 1, 'n', 0x18, 0x80, 0x01, 0x0a, 0}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var links []rawLink
-		inner, err := scanNode(data, func(l rawLink) error {
+		var links []rawLink[[]byte]
+		inner, err := scanNode(data, func(l rawLink[[]byte]) error {
 			links = append(links, l)
 			return nil
 		})
@@ -223,7 +223,7 @@ func FuzzDecodeNode(f *testing.F) {
 			t.Fatalf("%d links, boxo says %d", len(n.links), len(theirs.Links()))
 		}
 		for i, l := range theirs.Links() {
-			if got := n.links[i]; got.CID != l.Cid || got.Name != l.Name || got.Size != l.Size {
+			if got := n.links[i]; got.CID.cid() != l.Cid || got.Name != l.Name || got.Size != l.Size {
 				t.Fatalf("link %d is %v, boxo says %v", i, got, l)
 			}
 		}
@@ -330,7 +330,7 @@ func FuzzSplitPath(f *testing.F) {
 			if !errors.Is(err, ErrName) {
 				t.Fatal(err)
 			}
-			if err := new(Editor).Put(path, Link{}); !errors.Is(err, ErrName) {
+			if err := new(Editor).Put(path, RawBlock(nil).link()); !errors.Is(err, ErrName) {
 				t.Fatalf("%q is refused, and yet a document can have it: %v", path, err)
 			}
 			return

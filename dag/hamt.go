@@ -2,6 +2,7 @@ package dag
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -19,12 +20,12 @@ func (p layout) writeHAMT(ctx context.Context, sink Sink, entries []entry) (Link
 	parts := p.parts(nil, entries, 0)
 	links := make([]Link, 0, len(parts))
 	err := inOrder(len(parts), func(i int) laidOut {
-		var out laidOut
-		out.link, out.err = p.layOut(parts[i].entries, parts[i].used, &out.blocks)
-		return out
+		w := shardWriter{layout: p}
+		l, err := w.layOut(parts[i].entries, parts[i].used)
+		return laidOut{w.blocks, l, err}
 	}, func(out laidOut) error {
-		if out.err != nil {
-			return out.err
+		if err := errors.Join(out.err, ctx.Err()); err != nil {
+			return err
 		}
 		links = append(links, out.link)
 		return sink.Put(ctx, out.blocks...)
@@ -35,21 +36,12 @@ func (p layout) writeHAMT(ctx context.Context, sink Sink, entries []entry) (Link
 	if len(parts) == 1 {
 		return links[0], nil
 	}
-	var upper []Block
-	var top func([]entry, int) (Link, error)
-	top = func(entries []entry, used int) (Link, error) {
-		if len(entries) > partEntries {
-			return p.layOutShard(entries, used, &upper, top)
-		}
-		l := links[0]
-		links = links[1:]
-		return l, nil
-	}
-	l, err := top(entries, 0)
+	w := shardWriter{layout: p, parts: links}
+	l, err := w.layOut(entries, 0)
 	if err != nil {
 		return Link{}, err
 	}
-	return l, sink.Put(ctx, upper...)
+	return l, sink.Put(ctx, w.blocks...)
 }
 
 type laidOut struct {
@@ -95,57 +87,47 @@ func (p layout) slots(entries []entry, used int) iter.Seq2[int, []entry] {
 	}
 }
 
-// layOut appends the nodes of the shard of the entries, and of all below it, to
-// blocks, children first.
-func (p layout) layOut(entries []entry, used int, blocks *[]Block) (Link, error) {
-	return p.layOutShard(entries, used, blocks, func(entries []entry, used int) (Link, error) {
-		return p.layOut(entries, used, blocks)
-	})
+// shardWriter encodes shards, children before parents.
+type shardWriter struct {
+	layout
+	parts  []Link   // to shards of at most partEntries that are laid out, in order
+	links  []pbLink // of the shards that are begun, the outermost first
+	blocks []Block  // those that are done
 }
 
-// layOutShard appends the node of the shard of the entries to blocks, after below
-// has given the links to the shards under it.
-func (p layout) layOutShard(entries []entry, used int, blocks *[]Block, below func([]entry, int) (Link, error)) (Link, error) {
-	if used+p.width() > hashBits {
+// layOut encodes the shard of the entries and what is below it.
+func (w *shardWriter) layOut(entries []entry, used int) (Link, error) {
+	if w.parts != nil && len(entries) <= partEntries {
+		l := w.parts[0]
+		w.parts = w.parts[1:]
+		return l, nil
+	}
+	if used+w.width() > hashBits {
 		return Link{}, fmt.Errorf("%w: %q and %q", ErrNameCollision, entries[0].name, entries[1].name)
 	}
-	s := newShardNode(p)
-	for slot, group := range p.slots(entries, used) {
-		if len(group) == 1 {
-			s.add(slot, group[0].name, group[0].link)
-			continue
+	begun := len(w.links)
+	for slot, group := range w.slots(entries, used) {
+		name, l := group[0].name, group[0].link
+		if len(group) > 1 {
+			var err error
+			if l, err = w.layOut(group, used+w.width()); err != nil {
+				return Link{}, err
+			}
+			name = ""
 		}
-		l, err := below(group, used+p.width())
-		if err != nil {
-			return Link{}, err
-		}
-		s.add(slot, "", l)
+		w.links = append(w.links, newLink(w.prefix(slot), name, l))
 	}
-	return s.block(blocks), nil
+	l := w.write(w.links[begun:])
+	w.links = w.links[:begun]
+	return l, nil
 }
 
-// shardNode is the node of a shard in the making.
-type shardNode struct {
-	layout
-	used  bitfield
-	links []pbLink
-}
-
-func newShardNode(p layout) *shardNode {
-	return &shardNode{layout: p, links: make([]pbLink, 0, p.fanout)}
-}
-
-// add links an entry, or, without a name, a shard from the next slot.
-func (s *shardNode) add(slot int, name string, l Link) {
-	s.used.set(slot)
-	s.links = append(s.links, pbLink{Slot: s.prefix(slot), Name: name, Link: l})
-}
-
-// block appends the node to blocks and returns the link to it.
-func (s *shardNode) block(blocks *[]Block) Link {
+// write encodes the shard with these links.
+func (w *shardWriter) write(links []pbLink) Link {
+	slots := w.bitfieldOf(links)
 	b, l := node{
-		typ: typeHAMTShard, data: s.used.bytes(), hashType: hashMurmur3, fanout: uint64(s.fanout), links: s.links,
+		typ: typeHAMTShard, data: slots.bytes(), hashType: hashMurmur3, fanout: uint64(w.fanout), links: links,
 	}.block()
-	*blocks = append(*blocks, b)
+	w.blocks = append(w.blocks, b)
 	return l
 }

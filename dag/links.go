@@ -14,19 +14,18 @@ import (
 // depend on; see [VerifyState] for whether a state is canonical.
 func Links(b Block) ([]cid.Cid, error) {
 	var links []cid.Cid
-	err := scanLinks(b, func(l rawLink) error {
-		c, err := cid.Cast(l.cid)
-		links = append(links, c)
-		return err
+	err := scanLinks(b, func(l rawLink[[]byte]) error {
+		links = append(links, mustCast(l.cid))
+		return nil
 	})
 	return links, err
 }
 
 // scanLinks calls f for every link of an IPFS block. The name of a link of a
 // DAG-CBOR node is its path in the node.
-func scanLinks(b Block, f func(rawLink) error) error {
+func scanLinks(b Block, f func(rawLink[[]byte]) error) error {
 	var err error
-	switch b.CID.Prefix().Codec {
+	switch codecOf(b.CID) {
 	case codecRaw:
 		return nil
 	case codecPB:
@@ -48,7 +47,7 @@ func scanLinks(b Block, f func(rawLink) error) error {
 }
 
 // scanCBOR calls f for every link of a node and of the nodes in it.
-func scanCBOR(n datamodel.Node, path string, f func(rawLink) error) error {
+func scanCBOR(n datamodel.Node, path string, f func(rawLink[[]byte]) error) error {
 	switch n.Kind() {
 	case datamodel.Kind_Link:
 		l, err := n.AsLink()
@@ -62,7 +61,7 @@ func scanCBOR(n datamodel.Node, path string, f func(rawLink) error) error {
 		if err := CheckCID(cl.Cid); err != nil {
 			return err
 		}
-		return f(rawLink{cid: cl.Cid.Bytes(), name: []byte(path)})
+		return f(rawLink[[]byte]{cid: cl.Cid.Bytes(), name: []byte(path)})
 	case datamodel.Kind_List:
 		for it := n.ListIterator(); !it.Done(); {
 			i, v, err := it.Next()

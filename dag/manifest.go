@@ -154,7 +154,7 @@ func ReadManifest(ctx context.Context, src Source, c cid.Cid) (*Manifest, error)
 	if err := CheckCID(c); err != nil {
 		return nil, err
 	}
-	if c.Prefix().Codec != codecDC {
+	if codecOf(c) != codecDC {
 		return nil, fmt.Errorf("%w: %s is not DAG-CBOR", ErrManifest, c)
 	}
 	data, err := src.Get(ctx, c)
@@ -253,7 +253,7 @@ func (m *Manifest) checkCIDs(bad func(format string, args ...any) error) error {
 	if err := CheckCID(m.State); err != nil {
 		return bad("state: %v", err)
 	}
-	if m.State.Prefix().Codec != codecPB {
+	if codecOf(m.State) != codecPB {
 		return bad("state %s is not a UnixFS directory", m.State)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package dag
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -32,7 +31,20 @@ const (
 type pbLink struct {
 	Slot string // how the name of a HAMT link begins; only for encoding
 	Name string // the name, or what follows Slot of it
-	Link
+	CID  binaryCID
+	Size uint64
+}
+
+// binaryCID is the bytes of a CID that CheckCID accepts. Decoded nodes are full of
+// CIDs that nobody follows; as a part of the node's bytes each costs nothing.
+type binaryCID string
+
+func (c binaryCID) cid() cid.Cid { return mustCast([]byte(c)) }
+
+func (l pbLink) link() Link { return Link{CID: l.CID.cid(), Size: l.Size} }
+
+func newLink(slot, name string, l Link) pbLink {
+	return pbLink{slot, name, binaryCID(l.CID.KeyString()), l.Size}
 }
 
 // node is a dag-pb node whose data is UnixFS. Fields that its type lacks are zero.
@@ -52,20 +64,20 @@ type node struct {
 // encode returns the canonical bytes: dag-pb with links before data, the fields
 // of UnixFS in the order of their numbers, absent ones left out.
 func (n node) encode() []byte {
-	fs := n.encodeUnixFS()
+	var scratch [64]byte
+	fs := n.appendUnixFS(scratch[:0])
 	size := 1 + uvarintLen(uint64(len(fs))) + len(fs)
 	for _, l := range n.links {
-		size += linkLen(len(l.Slot)+len(l.Name), l.Link)
+		size += linkLen(len(l.Slot)+len(l.Name), len(l.CID), l.Size)
 	}
 	out := make([]byte, 0, size)
 	for _, l := range n.links {
 		name := len(l.Slot) + len(l.Name)
-		c := l.CID.KeyString() // the bytes of the CID
 		out = append(out, keyNodeLink)
-		out = binary.AppendUvarint(out, uint64(linkBodyLen(name, l.Link)))
+		out = binary.AppendUvarint(out, uint64(linkBodyLen(name, len(l.CID), l.Size)))
 		out = append(out, keyLinkHash)
-		out = binary.AppendUvarint(out, uint64(len(c)))
-		out = append(out, c...)
+		out = binary.AppendUvarint(out, uint64(len(l.CID)))
+		out = append(out, l.CID...)
 		out = append(out, keyLinkName)
 		out = binary.AppendUvarint(out, uint64(name))
 		out = append(out, l.Slot...)
@@ -78,8 +90,9 @@ func (n node) encode() []byte {
 	return append(out, fs...)
 }
 
-func (n node) encodeUnixFS() []byte {
-	out := binary.AppendUvarint(append(make([]byte, 0, 16), 0x08), n.typ)
+func (n node) appendUnixFS(out []byte) []byte {
+	out = append(out, 0x08)
+	out = binary.AppendUvarint(out, n.typ)
 	if n.typ == typeHAMTShard {
 		out = append(out, 0x12)
 		out = binary.AppendUvarint(out, uint64(len(n.data)))
@@ -113,44 +126,62 @@ func (n node) block() (Block, Link) {
 	return b, l
 }
 
-func linkBodyLen(name int, l Link) int {
-	c := l.CID.ByteLen()
-	return 1 + uvarintLen(uint64(c)) + c + 1 + uvarintLen(uint64(name)) + name + 1 + uvarintLen(l.Size)
+func linkBodyLen(name, c int, size uint64) int {
+	return 1 + uvarintLen(uint64(c)) + c + 1 + uvarintLen(uint64(name)) + name + 1 + uvarintLen(size)
 }
 
-// linkLen is the number of bytes that a link with a name of so many bytes adds to
-// its node.
-func linkLen(name int, l Link) int {
-	body := linkBodyLen(name, l)
+// linkLen is the number of bytes that a link adds to its node, whose name and CID
+// are so long.
+func linkLen(name, c int, size uint64) int {
+	body := linkBodyLen(name, c, size)
 	return 1 + uvarintLen(uint64(body)) + body
 }
 
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
+// text is what is scanned: as a string its parts can be kept.
+type text interface{ ~string | ~[]byte }
+
 // uvarint cuts a number off the front of b. It accepts only the shortest form.
-func uvarint(b []byte) (v uint64, rest []byte, ok bool) {
-	v, n := binary.Uvarint(b)
-	if n <= 0 || n != uvarintLen(v) {
-		return 0, nil, false
+func uvarint[T text](b T) (v uint64, rest T, ok bool) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), b[1:], true // most numbers, and cheap enough to be inlined
 	}
-	return v, b[n:], true
+	return longUvarint(b)
+}
+
+func longUvarint[T text](b T) (v uint64, rest T, ok bool) {
+	for i := 0; i < len(b) && i < binary.MaxVarintLen64; i++ {
+		c := b[i]
+		if c >= 0x80 {
+			v |= uint64(c&0x7f) << (7 * i)
+			continue
+		}
+		v |= uint64(c) << (7 * i)
+		// The tenth byte has room for one bit; a last byte of 0 says nothing.
+		if i == binary.MaxVarintLen64-1 && c > 1 || i > 0 && c == 0 {
+			break
+		}
+		return v, b[i+1:], true
+	}
+	return 0, rest, false
 }
 
 // cutBytes cuts a field of bytes with the given key off the front of b.
-func cutBytes(b []byte, key byte) (val, rest []byte, ok bool) {
+func cutBytes[T text](b T, key byte) (val, rest T, ok bool) {
 	if len(b) == 0 || b[0] != key {
-		return nil, nil, false
+		return val, rest, false
 	}
 	n, rest, ok := uvarint(b[1:])
 	if !ok || n > uint64(len(rest)) {
-		return nil, nil, false
+		return val, rest, false
 	}
 	return rest[:n], rest[n:], true
 }
 
 // rawLink is a link of a dag-pb node as it lies in the node's bytes.
-type rawLink struct {
-	cid, name []byte
+type rawLink[T text] struct {
+	cid, name T
 	size      uint64
 }
 
@@ -158,32 +189,32 @@ type rawLink struct {
 // node's data. It copies and allocates nothing. It accepts only the bytes that
 // node.encode writes, but for what UnixFS says; errors wrap ErrNotCanonical or come
 // from f.
-func scanNode(b []byte, f func(rawLink) error) (data []byte, err error) {
+func scanNode[T text](b T, f func(rawLink[T]) error) (data T, err error) {
 	for i := 0; len(b) > 0 && b[0] == keyNodeLink; i++ {
 		body, rest, ok := cutBytes(b, keyNodeLink)
 		if !ok {
-			return nil, fmt.Errorf("%w: dag-pb link %d is cut", ErrNotCanonical, i)
+			return data, fmt.Errorf("%w: dag-pb link %d is cut", ErrNotCanonical, i)
 		}
 		l, ok := cutLink(body)
 		if !ok {
-			return nil, fmt.Errorf("%w: dag-pb link %d is not hash, name and Tsize", ErrNotCanonical, i)
+			return data, fmt.Errorf("%w: dag-pb link %d is not hash, name and Tsize", ErrNotCanonical, i)
 		}
 		if !isSupportedCID(l.cid) {
-			return nil, fmt.Errorf("%w: dag-pb link %d: %w", ErrNotCanonical, i, unsupportedCID(l.cid))
+			return data, fmt.Errorf("%w: dag-pb link %d: %w", ErrNotCanonical, i, unsupportedCID([]byte(l.cid)))
 		}
 		if err := f(l); err != nil {
-			return nil, err
+			return data, err
 		}
 		b = rest
 	}
 	data, rest, ok := cutBytes(b, keyNodeData)
 	if !ok || len(rest) > 0 {
-		return nil, fmt.Errorf("%w: dag-pb links are not followed by data and nothing else", ErrNotCanonical)
+		return data, fmt.Errorf("%w: dag-pb links are not followed by data and nothing else", ErrNotCanonical)
 	}
 	return data, nil
 }
 
-func cutLink(b []byte) (l rawLink, ok bool) {
+func cutLink[T text](b T) (l rawLink[T], ok bool) {
 	if l.cid, b, ok = cutBytes(b, keyLinkHash); !ok {
 		return l, false
 	}
@@ -206,21 +237,17 @@ func unsupportedCID(b []byte) error {
 // decodeNode reads a dag-pb node with UnixFS data and refuses, with
 // ErrNotCanonical, bytes that differ from its own encoding of what it read.
 func decodeNode(b []byte) (node, error) {
-	n := node{total: uint64(len(b))}
-	data, err := scanNode(b, func(l rawLink) error {
-		c, err := cid.Cast(l.cid)
-		if err != nil {
-			return err
-		}
+	n := node{total: uint64(len(b)), links: make([]pbLink, 0, len(b)/linkLen(8, cidLen, 1))}
+	data, err := scanNode(string(b), func(l rawLink[string]) error {
 		var carry uint64
 		if n.total, carry = bits.Add64(n.total, l.size, 0); carry != 0 {
 			return fmt.Errorf("%w: the sizes of its links add up to more than 64 bits", ErrNotCanonical)
 		}
-		n.links = append(n.links, pbLink{Name: string(l.name), Link: Link{CID: c, Size: l.size}})
+		n.links = append(n.links, pbLink{Name: l.name, CID: binaryCID(l.cid), Size: l.size})
 		return nil
 	})
 	if err == nil {
-		err = n.decodeUnixFS(data)
+		err = n.decodeUnixFS([]byte(data))
 	}
 	if err != nil {
 		return node{}, err
@@ -230,7 +257,8 @@ func decodeNode(b []byte) (node, error) {
 	default:
 		return node{}, fmt.Errorf("%w: UnixFS type %d", ErrNotCanonical, n.typ)
 	}
-	if !bytes.Equal(n.encodeUnixFS(), data) {
+	var scratch [64]byte
+	if string(n.appendUnixFS(scratch[:0])) != data {
 		return node{}, fmt.Errorf("%w: another encoding of the same UnixFS data", ErrNotCanonical)
 	}
 	return n, nil

@@ -48,10 +48,10 @@ func (p layout) prefixLen() int { return (p.width() + 3) / 4 }
 
 const hexDigits = "0123456789ABCDEF"
 
-// parsePrefix splits the name of a shard's link into slot and the rest.
-func (p layout) parsePrefix(name string) (slot int, rest string, ok bool) {
+// slotIndex is the slot with which the name of a shard's link begins.
+func (p layout) slotIndex(name string) (slot int, ok bool) {
 	if len(name) < p.prefixLen() {
-		return 0, "", false
+		return 0, false
 	}
 	for _, c := range []byte(name[:p.prefixLen()]) {
 		switch {
@@ -60,10 +60,10 @@ func (p layout) parsePrefix(name string) (slot int, rest string, ok bool) {
 		case 'A' <= c && c <= 'F':
 			slot = slot<<4 | int(c-'A'+10)
 		default:
-			return 0, "", false
+			return 0, false
 		}
 	}
-	return slot, name[p.prefixLen():], slot < p.fanout
+	return slot, slot < p.fanout
 }
 
 // bitfield is the data of a shard that uses these slots: big-endian, slot 0 the
@@ -78,6 +78,16 @@ func (f *bitfield) bytes() []byte {
 		i++
 	}
 	return f[i:]
+}
+
+// bitfieldOf is the bitfield of a shard with these links.
+func (p layout) bitfieldOf(links []pbLink) (f bitfield) {
+	for _, l := range links {
+		if slot, ok := p.slotIndex(l.Slot); ok {
+			f.set(slot)
+		}
+	}
+	return f
 }
 
 // position is the place of a shard in a HAMT: the bits of the hash that lead to it.

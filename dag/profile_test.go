@@ -105,7 +105,7 @@ func pathBytes(ctx context.Context, b *testing.B, p layout, m *memory, c cid.Cid
 		next := cid.Undef
 		for _, l := range n.links {
 			if l.Name == prefix {
-				next = l.CID
+				next = l.CID.cid()
 			} else if l.Name == prefix+name {
 				return total
 			}

@@ -5,22 +5,53 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
-// shard is a shard of a HAMT that was read or made.
+// shard is the node of a HAMT, with the shards below it that are in memory.
 type shard struct {
-	link  Link   // where it is stored; no CID once it has changed
-	slots []slot // those that are used, in order
+	link  Link     // where it is stored; no CID once it has changed
+	links []pbLink // in the order of their slots; one without a name leads to a shard
+	subs  []*shard // nil, or for each link the shard below, if it is in memory; its link is then the one that counts
 }
 
-// slot holds an entry, or, where the entry has no name, the link to a shard.
-type slot struct {
-	index int
-	entry
-	sub *shard // the shard, if it was kept; its link is then the one that counts
+func (l *pbLink) isShard() bool { return l.Name == "" }
+
+func (l *pbLink) entry() entry { return newEntry(l.Name, l.link()) }
+
+func (s *shard) sub(i int) *shard {
+	if s.subs == nil {
+		return nil
+	}
+	return s.subs[i]
 }
 
-func (s *slot) isShard() bool { return s.name == "" }
+func (s *shard) setSub(i int, sub *shard) {
+	if s.subs == nil {
+		s.subs = make([]*shard, len(s.links))
+	}
+	s.subs[i] = sub
+}
+
+// set puts an entry, or with a shard the link to it, in place of what a slot has.
+func (s *shard) set(i int, name string, l Link, sub *shard) {
+	s.links[i] = newLink(s.links[i].Slot, name, l)
+	s.setSub(i, sub)
+}
+
+func (s *shard) insert(i int, l pbLink) {
+	s.links = slices.Insert(s.links, i, l)
+	if s.subs != nil {
+		s.subs = slices.Insert(s.subs, i, nil)
+	}
+}
+
+func (s *shard) delete(i int) {
+	s.links = slices.Delete(s.links, i, i+1)
+	if s.subs != nil {
+		s.subs = slices.Delete(s.subs, i, i+1)
+	}
+}
 
 // readShard reads the shard that link leads to and that stands at a position
 // below the root.
@@ -40,6 +71,7 @@ func (p layout) readShard(ctx context.Context, src Source, link Link, at positio
 }
 
 // shardOf accepts a node only if a HAMT with its entries has it at this position.
+// It takes the links of the node.
 func (p layout) shardOf(n node, link Link, at position) (*shard, error) {
 	bad := func(format string, args ...any) (*shard, error) {
 		return nil, fmt.Errorf("%w: "+format, append([]any{ErrNotCanonical}, args...)...)
@@ -56,69 +88,71 @@ func (p layout) shardOf(n node, link Link, at position) (*shard, error) {
 	case len(n.links) == 0:
 		return bad("a shard without links")
 	}
-	s := &shard{link: link, slots: make([]slot, len(n.links))}
-	var used bitfield
-	for i, l := range n.links {
-		index, name, ok := p.parsePrefix(l.Name)
+	for i := range n.links {
+		l := &n.links[i]
+		index, ok := p.slotIndex(l.Name)
 		if !ok {
 			return bad("link %q has no slot", l.Name)
 		}
-		if i > 0 && s.slots[i-1].index >= index {
-			return bad("slot %s after %s", p.prefix(index), p.prefix(s.slots[i-1].index))
+		l.Slot, l.Name = l.Name[:p.prefixLen()], l.Name[p.prefixLen():]
+		if i > 0 && n.links[i-1].Slot >= l.Slot {
+			return bad("slot %s after %s", l.Slot, n.links[i-1].Slot)
 		}
-		used.set(index)
-		s.slots[i] = slot{index: index, entry: entry{link: l.Link}}
-		if name == "" {
+		if l.isShard() {
 			continue
 		}
-		if err := CheckName(name); err != nil {
+		if err := CheckName(l.Name); err != nil {
 			return bad("%w", err)
 		}
-		s.slots[i].entry = newEntry(name, l.Link)
-		if !p.below(at, index).leads(s.slots[i].hash) {
-			return bad("%q is in another slot than its hash says", name)
+		if !p.below(at, index).leads(nameHash(l.Name)) {
+			return bad("%q is in another slot than its hash says", l.Name)
 		}
 	}
-	if !bytes.Equal(used.bytes(), n.data) {
+	if used := p.bitfieldOf(n.links); !bytes.Equal(used.bytes(), n.data) {
 		return bad("bitfield %x of other slots than the links'", n.data)
 	}
-	if at.used > 0 && len(s.slots) == 1 && !s.slots[0].isShard() {
-		return bad("a shard of the one entry %q, which belongs in the shard above", s.slots[0].name)
+	if at.used > 0 && len(n.links) == 1 && !n.links[0].isShard() {
+		return bad("a shard of the one entry %q, which belongs in the shard above", n.links[0].Name)
 	}
-	return s, nil
+	return &shard{link: link, links: n.links}, nil
 }
 
-// child returns the shard of a slot, read if it is not in memory.
-func (d *directory) child(ctx context.Context, sl *slot, at position) (*shard, error) {
-	if sl.sub != nil {
-		return sl.sub, nil
+// child returns the shard below link i of the shard s at a position, read if it is
+// not in memory, and its position.
+func (d *directory) child(ctx context.Context, s *shard, i int, at position) (*shard, position, error) {
+	index, _ := d.slotIndex(s.links[i].Slot)
+	below := d.below(at, index)
+	if sub := s.sub(i); sub != nil {
+		return sub, below, nil
 	}
-	return d.readShard(ctx, d.src, sl.link, at)
+	sub, err := d.readShard(ctx, d.src, s.links[i].link(), below)
+	return sub, below, err
 }
 
-// keep returns the shard of a slot and keeps it in memory.
-func (d *directory) keep(ctx context.Context, sl *slot, at position) (*shard, error) {
-	var err error
-	sl.sub, err = d.child(ctx, sl, at)
-	return sl.sub, err
+// keep is child for those who will need the shard again, to change it.
+func (d *directory) keep(ctx context.Context, s *shard, i int, at position) (*shard, position, error) {
+	sub, below, err := d.child(ctx, s, i, at)
+	if err == nil {
+		s.setSub(i, sub)
+	}
+	return sub, below, err
 }
 
-// slotOf finds the slot of a hash in a shard: where it is, or where it belongs.
-func (d *directory) slotOf(s *shard, hash uint64, used int) (i int, found bool) {
-	return slices.BinarySearchFunc(s.slots, d.slot(hash, used), func(sl slot, index int) int { return sl.index - index })
+// slotOf finds the link for a hash in a shard: where it is, or where it belongs.
+func (d *directory) slotOf(s *shard, hash uint64, at position) (i int, found bool) {
+	slot := d.prefix(d.slot(hash, at.used))
+	return slices.BinarySearchFunc(s.links, slot, func(l pbLink, slot string) int { return strings.Compare(l.Slot, slot) })
 }
 
 func (d *directory) find(ctx context.Context, s *shard, name string, hash uint64, at position) (Link, bool, error) {
-	i, ok := d.slotOf(s, hash, at.used)
+	i, ok := d.slotOf(s, hash, at)
 	if !ok {
 		return Link{}, false, nil
 	}
-	sl := &s.slots[i]
-	if !sl.isShard() {
-		return sl.link, sl.name == name, nil
+	if l := &s.links[i]; !l.isShard() {
+		return l.link(), l.Name == name, nil
 	}
-	below := d.below(at, sl.index)
-	sub, err := d.keep(ctx, sl, below)
+	sub, below, err := d.keep(ctx, s, i, at)
 	if err != nil {
 		return Link{}, false, err
 	}
@@ -128,22 +162,24 @@ func (d *directory) find(ctx context.Context, s *shard, name string, hash uint64
 // collect appends the entries of a shard and of all below it, in the order of
 // their hashes.
 func (d *directory) collect(ctx context.Context, s *shard, at position, to []entry) ([]entry, error) {
-	for i := range s.slots {
-		sl := &s.slots[i]
-		if !sl.isShard() {
-			to = append(to, sl.entry)
-			continue
-		}
-		below := d.below(at, sl.index)
-		sub, err := d.child(ctx, sl, below)
-		if err != nil {
-			return nil, err
-		}
-		if to, err = d.collect(ctx, sub, below, to); err != nil {
+	var err error
+	for i := range s.links {
+		if to, err = d.collectSlot(ctx, s, i, at, to); err != nil {
 			return nil, err
 		}
 	}
 	return to, nil
+}
+
+func (d *directory) collectSlot(ctx context.Context, s *shard, i int, at position, to []entry) ([]entry, error) {
+	if l := &s.links[i]; !l.isShard() {
+		return append(to, l.entry()), nil
+	}
+	sub, below, err := d.child(ctx, s, i, at)
+	if err != nil {
+		return nil, err
+	}
+	return d.collect(ctx, sub, below, to)
 }
 
 // changeHAMT removes before it puts: a name that goes may collide with one that
@@ -164,27 +200,26 @@ func (d *directory) changeHAMT(ctx context.Context, removes []string, puts []ent
 
 func (d *directory) put(ctx context.Context, s *shard, e entry, at position) error {
 	s.link = Link{}
-	i, ok := d.slotOf(s, e.hash, at.used)
+	i, ok := d.slotOf(s, e.hash, at)
 	if !ok {
-		s.slots = slices.Insert(s.slots, i, slot{index: d.slot(e.hash, at.used), entry: e})
+		s.insert(i, newLink(d.prefix(d.slot(e.hash, at.used)), e.name, e.link))
 		return nil
 	}
-	sl := &s.slots[i]
-	below := d.below(at, sl.index)
-	switch {
-	case sl.name == e.name:
-		sl.entry = e
+	switch l := &s.links[i]; {
+	case l.Name == e.name:
+		s.set(i, e.name, e.link, nil)
 		return nil
-	case !sl.isShard() && (sl.hash == e.hash || below.used+d.width() > hashBits):
-		return fmt.Errorf("%w: %q and %q", ErrNameCollision, min(sl.name, e.name), max(sl.name, e.name))
-	case !sl.isShard():
-		sub := &shard{}
-		if err := d.put(ctx, sub, sl.entry, below); err != nil {
-			return err
+	case !l.isShard():
+		// Two entries in one slot: both go a shard down.
+		other, below := l.entry(), at.used+d.width()
+		if other.hash == e.hash || below+d.width() > hashBits {
+			return fmt.Errorf("%w: %q and %q", ErrNameCollision, min(other.name, e.name), max(other.name, e.name))
 		}
-		*sl = slot{index: sl.index, sub: sub}
+		slot := d.prefix(d.slot(other.hash, below))
+		sub := &shard{links: []pbLink{newLink(slot, other.name, other.link)}}
+		s.set(i, "", Link{}, sub)
 	}
-	sub, err := d.keep(ctx, sl, below)
+	sub, below, err := d.keep(ctx, s, i, at)
 	if err != nil {
 		return err
 	}
@@ -194,20 +229,18 @@ func (d *directory) put(ctx context.Context, s *shard, e entry, at position) err
 // remove takes a name out of a shard. A shard that is left with one entry gives
 // it to the shard above.
 func (d *directory) remove(ctx context.Context, s *shard, name string, hash uint64, at position) error {
-	i, ok := d.slotOf(s, hash, at.used)
+	i, ok := d.slotOf(s, hash, at)
 	if !ok {
 		return nil
 	}
-	sl := &s.slots[i]
-	if !sl.isShard() {
-		if sl.name == name {
+	if l := &s.links[i]; !l.isShard() {
+		if l.Name == name {
 			s.link = Link{}
-			s.slots = slices.Delete(s.slots, i, i+1)
+			s.delete(i)
 		}
 		return nil
 	}
-	below := d.below(at, sl.index)
-	sub, err := d.keep(ctx, sl, below)
+	sub, below, err := d.keep(ctx, s, i, at)
 	if err != nil {
 		return err
 	}
@@ -217,14 +250,14 @@ func (d *directory) remove(ctx context.Context, s *shard, name string, hash uint
 	if !sub.link.CID.Defined() {
 		s.link = Link{}
 	}
-	if len(sub.slots) == 1 && !sub.slots[0].isShard() {
-		*sl = slot{index: sl.index, entry: sub.slots[0].entry}
+	if len(sub.links) == 1 && !sub.links[0].isShard() {
+		s.set(i, sub.links[0].Name, sub.links[0].link(), nil)
 	}
 	return nil
 }
 
 // leastLinkLen is the length of the shortest link of a directory.
-var leastLinkLen = linkLen(1, Link{CID: RawBlock(nil).CID})
+var leastLinkLen = linkLen(1, cidLen, 0)
 
 // exceedsThreshold reports whether the entries would make too long a basic node.
 // Mostly the shards in memory tell; if not, it reads no more of the others than
@@ -242,20 +275,18 @@ func (d *directory) exceedsThreshold(ctx context.Context) (bool, error) {
 // atLeast adds to size a lower bound for the links of the entries of a shard, the
 // exact length if it may read; it stops above the threshold.
 func (d *directory) atLeast(ctx context.Context, s *shard, at position, size int, read bool) (int, error) {
-	for i := range s.slots {
-		sl := &s.slots[i]
-		switch {
+	for i := range s.links {
+		switch l := &s.links[i]; {
 		case size > d.threshold:
 			return size, nil
-		case !sl.isShard():
-			size += linkLen(len(sl.name), sl.link)
+		case !l.isShard():
+			size += linkLen(len(l.Name), len(l.CID), l.Size)
 			continue
-		case sl.sub == nil && !read:
+		case s.sub(i) == nil && !read:
 			size += 2 * leastLinkLen // a shard has two entries or more
 			continue
 		}
-		below := d.below(at, sl.index)
-		sub, err := d.keep(ctx, sl, below)
+		sub, below, err := d.keep(ctx, s, i, at)
 		if err != nil {
 			return 0, err
 		}
@@ -266,18 +297,16 @@ func (d *directory) atLeast(ctx context.Context, s *shard, at position, size int
 	return size, nil
 }
 
-// encode appends the nodes of the shards that changed, children first.
-func (d *directory) encode(s *shard, blocks *[]Block) Link {
+// encode writes the shards that changed, from s down.
+func (d *directory) encode(s *shard, w *shardWriter) Link {
 	if s.link.CID.Defined() {
 		return s.link
 	}
-	n := newShardNode(d.layout)
-	for _, sl := range s.slots {
-		if sl.sub != nil {
-			sl.link = d.encode(sl.sub, blocks)
+	for i, sub := range s.subs {
+		if sub != nil {
+			s.links[i] = newLink(s.links[i].Slot, "", d.encode(sub, w))
 		}
-		n.add(sl.index, sl.name, sl.link)
 	}
-	s.link = n.block(blocks)
+	s.link = w.write(s.links)
 	return s.link
 }

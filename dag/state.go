@@ -60,7 +60,7 @@ func openState(ctx context.Context, src Source, root cid.Cid) (*directory, error
 // openEntry reads the top node of what a directory links to: a collection, or, if
 // that is nil, a document of the length that is returned.
 func openEntry(ctx context.Context, src Source, link Link) (*directory, uint64, error) {
-	if link.CID.Prefix().Codec == codecRaw {
+	if codecOf(link.CID) == codecRaw {
 		length, err := rawLength(link)
 		return nil, length, err
 	}
@@ -145,7 +145,7 @@ func Lookup(ctx context.Context, src Source, root cid.Cid, path string) (Documen
 }
 
 func lookup(ctx context.Context, src Source, root cid.Cid, names []string) (Document, error) {
-	if root.Defined() && root.Prefix().Codec == codecDC {
+	if root.Defined() && codecOf(root) == codecDC {
 		m, err := ReadManifest(ctx, src, root)
 		if err != nil {
 			return Document{}, err

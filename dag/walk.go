@@ -36,7 +36,7 @@ func Walk(ctx context.Context, src Source, limits Limits, roots ...cid.Cid) iter
 			if !yield(c, nil) {
 				return nil, errStop
 			}
-			if c.Prefix().Codec == codecRaw {
+			if codecOf(c) == codecRaw {
 				return nil, nil
 			}
 			return src.Get(ctx, c)
@@ -79,7 +79,7 @@ func Missing(ctx context.Context, src interface {
 		var data []byte
 		var err error
 		there := true
-		if c.Prefix().Codec == codecRaw {
+		if codecOf(c) == codecRaw {
 			there, err = src.Has(ctx, c)
 		} else if data, err = src.Get(ctx, c); errors.Is(err, ErrNotFound) {
 			there, err = false, nil
@@ -156,16 +156,13 @@ func (w *walker) visit(b []byte) error {
 		return err
 	}
 	w.seen[key] = struct{}{}
-	c, err := cid.Cast(b)
-	if err != nil {
-		return err
-	}
+	c := mustCast(b)
 	data, err := w.open(c)
 	if err != nil || data == nil {
 		return err
 	}
 	block := Block{c, data}
-	return scanLinks(block, func(l rawLink) error {
+	return scanLinks(block, func(l rawLink[[]byte]) error {
 		w.above = append(w.above, step{block, l.name})
 		err := w.visit(l.cid)
 		w.above = w.above[:len(w.above)-1]
@@ -184,7 +181,7 @@ func (w *walker) path() string {
 
 // pathName is what the link adds to a path.
 func (s step) pathName() string {
-	if s.from.CID.Prefix().Codec != codecPB {
+	if codecOf(s.from.CID) != codecPB {
 		return string(s.name)
 	}
 	n, err := decodeNode(s.from.Data)
@@ -192,8 +189,10 @@ func (s step) pathName() string {
 	case err != nil || n.typ == typeFile:
 		return ""
 	case n.typ == typeHAMTShard:
-		_, name, _ := profile.parsePrefix(string(s.name))
-		return name
+		if _, ok := profile.slotIndex(string(s.name)); !ok {
+			return ""
+		}
+		return string(s.name[profile.prefixLen():])
 	}
 	return string(s.name)
 }

@@ -63,6 +63,7 @@ var failures = []failure{
 	{dag.ErrForeignBlock, exitVerification, "foreign_block"},
 	{dag.ErrTruncated, exitVerification, "truncated"},
 	{dag.ErrMalformed, exitVerification, "not_a_car"},
+	{dag.ErrLimit, exitVerification, "dag_too_large"},
 	{dag.ErrUnsupported, exitVerification, "unsupported_block"},
 	{savepoints.ErrArchive, exitVerification, "not_an_archive"},
 	{savepoints.ErrDamaged, exitVerification, "damaged"},
