@@ -178,12 +178,13 @@ func (a *applying) collection(ctx context.Context, c *changes, d *directory, pat
 		}
 		l := c.documents[name]
 		switch {
-		case old.collection != nil && !slices.Contains(removes, name):
-			return fail(fmt.Errorf("%w: %q is a collection", ErrName, name))
-		case l.CID.Defined() && l != old.link:
-			puts = append(puts, newEntry(name, l))
 		case !l.CID.Defined() && old.document:
 			removes = append(removes, name)
+		case !l.CID.Defined() || l == old.link:
+		case old.collection != nil && !slices.Contains(removes, name):
+			return fail(fmt.Errorf("%w: %q is a collection", ErrName, name))
+		default:
+			puts = append(puts, newEntry(name, l))
 		}
 	}
 	if len(removes)+len(puts) > 0 {
