@@ -103,7 +103,7 @@ func newCollection(b *testing.B, n int) *collection {
 	return c
 }
 
-func must(t testing.TB, err error) {
+func must(t fataler, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

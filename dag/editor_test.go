@@ -13,8 +13,14 @@ import (
 	"pgregory.net/rapid"
 )
 
+// fataler is a test, or a case of one.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // built is the state of the documents as a build from nothing makes it.
-func built(t testing.TB, sink Sink, documents map[string]Link) Link {
+func built(t fataler, sink Sink, documents map[string]Link) Link {
 	t.Helper()
 	ctx := context.Background()
 	b := NewBuilder(sink)

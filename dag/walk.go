@@ -162,12 +162,17 @@ func (w *walker) visit(b []byte) error {
 		return err
 	}
 	block := Block{c, data}
-	return scanLinks(block, func(l rawLink[[]byte]) error {
+	var below error // of its own, and not of the block's links
+	err = scanLinks(block, func(l rawLink[[]byte]) error {
 		w.above = append(w.above, step{block, l.name})
-		err := w.visit(l.cid)
+		below = w.visit(l.cid)
 		w.above = w.above[:len(w.above)-1]
-		return err
+		return below
 	})
+	if below != nil {
+		return below
+	}
+	return err
 }
 
 // path is that of the node that is open.
