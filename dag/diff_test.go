@@ -108,7 +108,7 @@ func TestDiffProperty(t *testing.T) {
 func TestDiffReadsWhatDiffers(t *testing.T) {
 	ctx := context.Background()
 	m, _, root := largeState(t)
-	src := &reads{m, map[cid.Cid]int{}}
+	src := counting(m)
 	if got, err := changesOf(ctx, src, root.CID, root.CID); err != nil || len(got) > 0 || len(src.of) > 0 {
 		t.Errorf("a state and itself: %v %v, %d nodes read", got, err, len(src.of))
 	}

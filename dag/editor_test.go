@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -165,11 +166,16 @@ func TestEditorEqualsBuilder(t *testing.T) {
 // reads counts what is read of a source.
 type reads struct {
 	Source
+	mu sync.Mutex
 	of map[cid.Cid]int
 }
 
+func counting(src Source) *reads { return &reads{Source: src, of: map[cid.Cid]int{}} }
+
 func (r *reads) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	r.mu.Lock()
 	r.of[c]++
+	r.mu.Unlock()
 	return r.Source.Get(ctx, c)
 }
 
@@ -202,7 +208,7 @@ func TestEditorReadsThePathOnly(t *testing.T) {
 		must(t, only.Put(ctx, onPath.blocks...))
 		var e Editor
 		must(t, change(&e, path))
-		src, out := &reads{m, map[cid.Cid]int{}}, newMemory()
+		src, out := counting(m), newMemory()
 		next, err := e.Apply(ctx, src, out, root.CID)
 		must(t, err)
 		// A new name may lead to another shard than the old one.

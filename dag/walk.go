@@ -142,20 +142,19 @@ func (w *walker) walk(roots []cid.Cid) error {
 }
 
 func (w *walker) visit(b []byte) error {
-	key := cidKey(b)
-	if _, ok := w.seen[key]; ok {
+	met := len(w.seen)
+	if w.seen[cidKey(b)] = struct{}{}; len(w.seen) == met {
 		return nil
 	}
 	switch {
 	case len(w.above) > w.limits.Depth:
 		return fmt.Errorf("%w: more than %d nodes deep", ErrLimit, w.limits.Depth)
-	case uint64(len(w.seen)) >= w.limits.Nodes:
+	case uint64(met) >= w.limits.Nodes:
 		return fmt.Errorf("%w: more than %d nodes", ErrLimit, w.limits.Nodes)
 	}
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	w.seen[key] = struct{}{}
 	c := mustCast(b)
 	data, err := w.open(c)
 	if err != nil || data == nil {

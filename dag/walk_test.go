@@ -31,7 +31,7 @@ func TestWalk(t *testing.T) {
 	m, _, state := provable(t)
 	roots := []cid.Cid{savepointOf(t, m, state), RawBlock(pattern(9)).CID}
 	m.putRaw(pattern(9))
-	src := &reads{m, map[cid.Cid]int{}}
+	src := counting(m)
 	got, err := walked(ctx, src, Limits{}, roots...)
 	must(t, err)
 	blocks, _ := sections(t, writeCAR(t, m, roots...))
@@ -234,7 +234,7 @@ func TestPartialCAR(t *testing.T) {
 				held[c] = true
 			}
 		}
-		src := &reads{m, map[cid.Cid]int{}}
+		src := counting(m)
 		var car bytes.Buffer
 		must(t, WritePartialCAR(ctx, &car, src, roots[:2], roots[2]))
 		got, _ := sections(t, car.Bytes())
