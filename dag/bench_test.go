@@ -158,19 +158,30 @@ func BenchmarkBuild(b *testing.B) {
 	})
 }
 
-// BenchmarkEdit replaces 100 documents. boxo can put a child over another or, as
-// its users do who move files, remove it and add the other; "remove=true" is beside
-// the latter, which makes boxo look through the directory at each step.
+// BenchmarkEdit replaces 100 documents, beside boxo in two ways: "boxo=built" has
+// the directory in memory since it was built; "boxo=loaded" loads from its nodes
+// what it needs, as the Editor does.
 func BenchmarkEdit(b *testing.B) {
-	for _, remove := range []bool{false, true} {
-		b.Run(fmt.Sprintf("remove=%t", remove), func(b *testing.B) {
+	for _, loaded := range []bool{false, true} {
+		name := "boxo=built"
+		if loaded {
+			name = "boxo=loaded"
+		}
+		b.Run(name, func(b *testing.B) {
 			sizes(b, func(b *testing.B, c *collection) {
 				ours := func() func() { return func() { c.edit(b, &gathering{}) } }
 				var theirs func() func()
-				if len(c.entries) <= boxoLimit {
+				switch {
+				case len(c.entries) > boxoLimit:
+				case loaded:
 					theirs = func() func() {
 						ds := c.boxoStore(b)
-						return func() { boxoEdit(b, ds, c.dir.CID, c.replaced, remove) }
+						return func() { boxoEdit(b, boxoLoad(b, ds, c.dir.CID), c.replaced) }
+					}
+				default:
+					theirs = func() func() {
+						d := boxoBuild(b, profile, c.entries)
+						return func() { boxoEdit(b, d, c.replaced) }
 					}
 				}
 				beside(b, ours, theirs)
@@ -179,22 +190,22 @@ func BenchmarkEdit(b *testing.B) {
 	}
 }
 
-func boxoEdit(b *testing.B, ds ipld.DAGService, dir cid.Cid, replaced []entry, remove bool) {
-	ctx := b.Context()
-	n, err := ds.Get(ctx, dir)
+func boxoLoad(b *testing.B, ds ipld.DAGService, dir cid.Cid) uio.Directory {
+	n, err := ds.Get(b.Context(), dir)
 	must(b, err)
 	d, err := uio.NewDirectoryFromNode(ds, n)
 	must(b, err)
 	d.SetMaxHAMTFanout(profile.fanout)
 	d.SetHAMTShardingSize(profile.threshold)
 	d.SetSizeEstimationMode(uio.SizeEstimationBlock)
+	return d
+}
+
+func boxoEdit(b *testing.B, d uio.Directory, replaced []entry) {
 	for _, e := range replaced {
-		if remove {
-			must(b, d.RemoveChild(ctx, e.name))
-		}
-		must(b, d.AddChild(ctx, e.name, linked{e.link}))
+		must(b, d.AddChild(b.Context(), e.name, linked{e.link}))
 	}
-	_, err = d.GetNode()
+	_, err := d.GetNode()
 	must(b, err)
 }
 

@@ -61,10 +61,8 @@ func newBoxo() ipld.DAGService {
 	return merkledag.NewDAGService(blockservice.New(bs, offline.Exchange(bs)))
 }
 
-// boxoDirectory is the oracle: the directory as boxo builds it from nothing.
-func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
+func boxoBuild(t testing.TB, p layout, entries []entry) uio.Directory {
 	t.Helper()
-	ctx := context.Background()
 	d, err := uio.NewDirectory(newBoxo(),
 		uio.WithMaxHAMTFanout(p.fanout),
 		uio.WithCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: 0x12}),
@@ -74,10 +72,17 @@ func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
 	}
 	d.SetHAMTShardingSize(p.threshold)
 	for _, e := range entries {
-		if err := d.AddChild(ctx, e.name, linked{e.link}); err != nil {
+		if err := d.AddChild(context.Background(), e.name, linked{e.link}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return d
+}
+
+// boxoDirectory is the oracle: the directory as boxo builds it from nothing.
+func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
+	t.Helper()
+	d := boxoBuild(t, p, entries)
 	n, err := d.GetNode()
 	if err != nil {
 		t.Fatal(err)

@@ -215,7 +215,10 @@ func scanNode[T text](b T, f func(rawLink[T]) error) (data T, err error) {
 }
 
 func cutLink[T text](b T) (l rawLink[T], ok bool) {
-	if l.cid, b, ok = cutBytes(b, keyLinkHash); !ok {
+	// Every CID that is accepted is of this length; the others are cut to be named.
+	if len(b) > 2+cidLen && b[0] == keyLinkHash && b[1] == cidLen {
+		l.cid, b = b[2:2+cidLen], b[2+cidLen:]
+	} else if l.cid, b, ok = cutBytes(b, keyLinkHash); !ok {
 		return l, false
 	}
 	if l.name, b, ok = cutBytes(b, keyLinkName); !ok || len(b) == 0 || b[0] != keyLinkTsize {
