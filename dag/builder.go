@@ -10,9 +10,10 @@ import (
 // Builder builds a state from documents that come collection by collection, as a
 // walk of folders or sorted paths give them. Directory nodes are put as their
 // directories end, children first, and large directories are laid out on all
-// cores. It holds the entries of the directories that have not ended: about
-// 150 bytes and the name for each. Directories that do not keep together are
-// refused in the end; an [Editor] takes documents in any order.
+// cores. It holds the entries of the directories that have not ended: with names
+// of 30 bytes 130 MB for a million documents, names and CIDs included, and half as
+// much again while a directory is laid out. Directories that do not keep together
+// are refused in the end; an [Editor] takes documents in any order.
 //
 // It is not safe for concurrent use. After an error it must not be used.
 type Builder struct {

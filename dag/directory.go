@@ -197,8 +197,7 @@ func (d *directory) entries(ctx context.Context) ([]entry, error) {
 	return all, nil
 }
 
-// change removes the names, of which each must be there or among puts, and then
-// puts the entries.
+// change removes the names that are there, and then puts the entries.
 func (d *directory) change(ctx context.Context, removes []string, puts []entry) error {
 	d.link = Link{}
 	if d.root != nil {
