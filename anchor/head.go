@@ -115,6 +115,13 @@ func loadStored(ctx context.Context, store Store, p *Policy) (stored, error) {
 	return stored{h, r.Recent, b}, nil
 }
 
+// StoredRoot returns the log root CID in the bytes that a Store holds as a head, which
+// it does not verify. The error wraps ErrCorrupt.
+func StoredRoot(head []byte) (cid.Cid, error) {
+	_, root, err := decodeRecord(head)
+	return root, err
+}
+
 // LoadHead returns the durable head of the policy's log, verified again against
 // the policy and its floor, and whether there is one. It reads tiles only to
 // check the floor. The error wraps ErrUntrusted, ErrCorrupt, ErrFork,

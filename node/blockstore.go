@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs/boxo/blockstore"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -13,7 +14,7 @@ import (
 
 // readOnly shows a Store to boxo, for serving. What serves must not write: a
 // request from outside never changes the store.
-type readOnly struct{ s *Store }
+type readOnly struct{ s *segments.Store }
 
 var _ blockstore.Blockstore = readOnly{}
 

@@ -77,8 +77,7 @@ func TestGatewayOfDamagedBlock(t *testing.T) {
 	b := dag.RawBlock(bytesOf(1, 500))
 	must(t, r.Blocks.Put(ctx, b))
 	must(t, r.Blocks.Sync(ctx))
-	path := segmentPath(r.Dir()+"/packs", 1)
-	flip(t, path, sections(t, path)[0].end-1, 1)
+	damage(t, r, b)
 	url := testGateway(t, r, nil)
 	for range 2 {
 		if resp, _ := request(t, "GET", url+"/ipfs/"+b.CID.String()+"?format=raw"); resp.StatusCode == http.StatusOK {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -95,7 +96,7 @@ func putState(t *testing.T, sink dag.Sink, seed uint64) (cid.Cid, map[string][]b
 	}
 	var tree dag.Editor
 	for path, data := range docs {
-		link, _, err := dag.WriteDocument(ctx, sink, byteReader(data))
+		link, _, err := dag.WriteDocument(ctx, sink, bytes.NewReader(data))
 		must(t, err)
 		must(t, tree.Put(path, link))
 	}
@@ -120,4 +121,23 @@ func checkState(t *testing.T, src dag.Source, root cid.Cid, docs map[string][]by
 	if n != len(docs) {
 		t.Fatalf("%d documents, not %d", n, len(docs))
 	}
+}
+
+// damage changes the last byte of an IPFS block on disk. The repository must be
+// synced, and no other block may hold the bytes of its CID before.
+func damage(t *testing.T, r *Repo, b dag.Block) {
+	t.Helper()
+	path := filepath.Join(r.Dir(), packsDir, "00000001.car")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	all, err := os.ReadFile(path)
+	must(t, err)
+	at := bytes.Index(all, append(b.CID.Bytes(), b.Data...))
+	if at < 0 {
+		t.Fatalf("%s is not on disk", b.CID)
+	}
+	last := at + b.CID.ByteLen() + len(b.Data) - 1
+	_, err = f.WriteAt([]byte{all[last] ^ 4}, int64(last))
+	must(t, err)
 }

@@ -61,8 +61,7 @@ func TestServeAndDial(t *testing.T) {
 			must(t, err)
 			car, err := dag.ReadCAR(rc)
 			must(t, err)
-			to := openTestStore(t, t.TempDir())
-			defer to.close()
+			to := newRepo(t).Blocks
 			_, err = car.CopyDAG(ctx, to, []cid.Cid{root}, nil)
 			must(t, err)
 			must(t, rc.Close())

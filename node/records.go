@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs/go-cid"
 )
 
@@ -36,10 +37,10 @@ func (r *records) get(kind, key string) ([]byte, error) {
 }
 
 func (r *records) put(kind, key string, value []byte) error {
-	if err := makeDir(filepath.Join(r.dir, kind)); err != nil {
+	if err := durable.MakeDir(filepath.Join(r.dir, kind)); err != nil {
 		return err
 	}
-	return writeFile(r.path(kind, key), value, 0o600)
+	return durable.WriteFile(r.path(kind, key), value, 0o600)
 }
 
 // list returns the keys of a kind, sorted.
@@ -64,36 +65,41 @@ func (r *records) clean() error {
 		return err
 	}
 	for _, k := range kinds {
-		if err := cleanTemporary(filepath.Join(r.dir, k.Name())); err != nil {
+		if err := durable.Clean(filepath.Join(r.dir, k.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+const headKind = "heads"
+
 // Head returns the bytes last stored as the head of the named log, or nil. Names
 // are file names.
 func (r *Repo) Head(_ context.Context, name string) ([]byte, error) {
-	data, err := r.records.get("heads", name)
+	data, err := r.records.get(headKind, name)
 	if err != nil {
 		return nil, fmt.Errorf("read head of %s: %w", name, err)
 	}
 	return data, nil
 }
 
+// Heads returns the names of the logs of which a head is stored, sorted.
+func (r *Repo) Heads() ([]string, error) { return r.Records(headKind) }
+
 // SwapHead durably replaces the head of the named log. If it is not old any more
 // (nil: none), nothing changes and the error wraps ErrHeadChanged.
 func (r *Repo) SwapHead(_ context.Context, name string, old, new []byte) error {
 	r.records.mu.Lock()
 	defer r.records.mu.Unlock()
-	now, err := r.records.get("heads", name)
+	now, err := r.records.get(headKind, name)
 	if err != nil {
 		return fmt.Errorf("read head of %s: %w", name, err)
 	}
 	if !bytes.Equal(now, old) || (now == nil) != (old == nil) {
 		return fmt.Errorf("%w: log %s", ErrHeadChanged, name)
 	}
-	if err := r.records.put("heads", name, new); err != nil {
+	if err := r.records.put(headKind, name, new); err != nil {
 		return fmt.Errorf("write head of %s: %w", name, err)
 	}
 	return nil
@@ -119,7 +125,7 @@ func (r *Repo) PutRecord(kind, key string, value []byte) error {
 
 // DeleteRecord durably removes a record, if there is one.
 func (r *Repo) DeleteRecord(kind, key string) error {
-	if err := removeFile(r.records.path(kind, key)); err != nil {
+	if err := durable.Remove(r.records.path(kind, key)); err != nil {
 		return fmt.Errorf("delete record %s/%s: %w", kind, key, err)
 	}
 	return nil
@@ -144,6 +150,35 @@ func (r *Repo) Pin(ctx context.Context, c cid.Cid, name string) error {
 		return fmt.Errorf("pin %s: %w", c, err)
 	}
 	return r.PutRecord(pinKind, c.String(), []byte(name))
+}
+
+// PinInfo is a pin: a DAG that is wanted, and what for.
+type PinInfo struct {
+	CID  cid.Cid
+	Name string
+}
+
+// Pins returns all pins, sorted by CID, in a time that depends on their number alone.
+func (r *Repo) Pins() ([]PinInfo, error) {
+	keys, err := r.Records(pinKind)
+	if err != nil {
+		return nil, err
+	}
+	pins := make([]PinInfo, 0, len(keys))
+	for _, key := range keys {
+		c, err := cid.Decode(key)
+		if err != nil {
+			return nil, fmt.Errorf("pin %q: %w", key, err)
+		}
+		name, err := r.Record(pinKind, key)
+		if err != nil {
+			return nil, err
+		}
+		if name != nil { // else it was removed meanwhile
+			pins = append(pins, PinInfo{c, string(name)})
+		}
+	}
+	return pins, nil
 }
 
 // Unpin removes the pin of c, if there is one.

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 )
 
 // Version is the number of the repository layout that this package writes.
@@ -23,6 +26,8 @@ var (
 	ErrRepoExists = errors.New("folder is not empty")
 	// ErrNewerRepo: the repository was written by a newer program.
 	ErrNewerRepo = errors.New("repository is of a newer version")
+	// ErrDamaged: bytes of the store cannot be read as IPFS blocks.
+	ErrDamaged = segments.ErrDamaged
 	// ErrHeld: another process has the repository open.
 	ErrHeld = errors.New("repository is held by another process")
 )
@@ -32,7 +37,7 @@ type Repo struct {
 	dir  string
 	lock *os.File
 	// Blocks is the store of IPFS blocks.
-	Blocks *Store
+	Blocks *segments.Store
 	// Config is what config.toml says.
 	Config  Config
 	records records
@@ -53,7 +58,7 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	lock, err := acquire(dir)
@@ -65,7 +70,7 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 		return nil, fmt.Errorf("create repository in %s: %w", dir, err)
 	}
 	for _, sub := range []string{packsDir, metaDir} {
-		if err := makeDir(filepath.Join(dir, sub)); err != nil {
+		if err := durable.MakeDir(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
 	}
@@ -73,15 +78,15 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, identityFile), key, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, identityFile), key, 0o600); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, configFile), []byte(defaultConfig), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, configFile), []byte(defaultConfig), 0o600); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	// The version comes last: a folder without one is not a repository yet.
 	version := []byte(strconv.Itoa(Version) + "\n")
-	if err := writeFile(filepath.Join(dir, versionFile), version, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, versionFile), version, 0o600); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	if err := lock.Close(); err != nil {
@@ -119,7 +124,7 @@ func checkVacant(dir string) error {
 		}
 	}
 	for _, f := range found {
-		if names[f.Name()] && !strings.HasPrefix(f.Name(), temporaryPrefix) {
+		if names[f.Name()] && !strings.HasPrefix(f.Name(), durable.TemporaryPrefix) {
 			return fmt.Errorf("%w: it holds %q", ErrRepoExists, f.Name())
 		}
 	}
@@ -164,13 +169,13 @@ func (r *Repo) load(ctx context.Context) error {
 	if r.Config, err = readConfig(r.dir); err != nil {
 		return err
 	}
-	if err := cleanTemporary(r.dir); err != nil {
+	if err := durable.Clean(r.dir); err != nil {
 		return err
 	}
 	if err := r.records.clean(); err != nil {
 		return err
 	}
-	r.Blocks, err = openStore(ctx, filepath.Join(r.dir, packsDir))
+	r.Blocks, err = segments.Open(ctx, filepath.Join(r.dir, packsDir))
 	return err
 }
 
@@ -179,7 +184,7 @@ func (r *Repo) load(ctx context.Context) error {
 func (r *Repo) Close() error {
 	var err error
 	if r.Blocks != nil {
-		err = r.Blocks.close()
+		err = r.Blocks.Close()
 	}
 	return errors.Join(err, r.lock.Close())
 }
@@ -217,10 +222,10 @@ func (r *Repo) ReadFile(name string) ([]byte, error) {
 // Its folder is made if it is not there.
 func (r *Repo) WriteFile(name string, data []byte) error {
 	path := filepath.Join(r.dir, name)
-	if err := makeDir(filepath.Dir(path)); err != nil {
+	if err := durable.MakeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return writeFile(path, data, 0o600)
+	return durable.WriteFile(path, data, 0o600)
 }
 
 // Glob returns the names of the repository's files that match a pattern, sorted.

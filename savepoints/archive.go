@@ -50,6 +50,7 @@ func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, p
 	if policy != nil {
 		b = b.with(policy)
 	}
+	defer b.repo.Blocks.Hold().Release()
 	s, err := b.importArchive(ctx, r, policy, progress)
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("import: %w", err)

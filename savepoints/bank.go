@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs/go-cid"
 )
 
@@ -42,7 +43,7 @@ type Bank struct {
 
 // logStore is what a log needs of a repository.
 type logStore struct {
-	*node.Store
+	*segments.Store
 	repo *node.Repo
 }
 

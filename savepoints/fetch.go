@@ -45,6 +45,7 @@ func (o FetchOptions) report(format string, args ...any) {
 // what did not verify.
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, error) {
 	b = b.with(o.Policy)
+	defer b.repo.Blocks.Hold().Release()
 	archives, places, err := sortSources(o.Sources)
 	if err != nil {
 		return Savepoint{}, err

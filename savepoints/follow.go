@@ -78,6 +78,7 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 
 // followOnce looks at the log, fetches what is new, and returns the log's size.
 func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, done int64) (int64, error) {
+	defer b.repo.Blocks.Hold().Release()
 	head, err := anchor.Mirror(ctx, b.store, r.Log(o.Policy.Origin), o.Policy)
 	if err != nil || head.Size == done {
 		return head.Size, err

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
@@ -94,6 +94,8 @@ func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 	if err := b.ledger.ready(ctx); err != nil {
 		return Taken{}, fmt.Errorf("take: %w", err)
 	}
+	// Until the pin, nothing else keeps what is put from being collected.
+	defer b.repo.Blocks.Hold().Release()
 	t := &take{b: b, o: o, key: entry.KeyOf(b.instance, o.Policy), sink: &countingSink{store: b.repo.Blocks}}
 	if last, ok := b.ledger.last[t.key]; ok {
 		t.parent = &last
@@ -386,7 +388,7 @@ func (t *take) anchor(ctx context.Context, manifest dag.Block) (Savepoint, error
 // holds is read: a save point must not rely on bytes that have rotted. A damaged
 // one is put again.
 type countingSink struct {
-	store         *node.Store
+	store         *segments.Store
 	blocks, bytes uint64
 }
 

@@ -1,4 +1,4 @@
-package node
+package segments
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func TestSegmentsAreCARs(t *testing.T) {
 
 func TestStoreRefusesForeignCIDs(t *testing.T) {
 	s := openTestStore(t, t.TempDir())
-	defer s.close()
+	defer s.Close()
 	data := []byte("x")
 	for name, c := range map[string]cid.Cid{
 		"none": cid.Undef, "v0": sum(t, 0, cid.DagProtobuf, mh.SHA2_256, data),
@@ -84,7 +84,7 @@ func TestStoreSkipsWhatItHolds(t *testing.T) {
 	s := openTestStore(t, dir)
 	must(t, s.Put(ctx, blocks...))
 	must(t, s.Sync(ctx))
-	must(t, s.close())
+	must(t, s.Close())
 	after, err := os.Stat(segmentPath(dir, 1))
 	must(t, err)
 	if before.Size() != after.Size() {
@@ -97,7 +97,7 @@ func TestClosedStore(t *testing.T) {
 	b := dag.RawBlock([]byte("x"))
 	must(t, s.Put(ctx, b))
 	must(t, s.Sync(ctx))
-	must(t, s.close())
+	must(t, s.Close())
 	if err := s.Put(ctx, dag.RawBlock([]byte("y"))); err == nil {
 		t.Error("put after close")
 	}
@@ -113,11 +113,11 @@ func TestStoreContext(t *testing.T) {
 	dir, blocks := fillStore(t, 100)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := openStore(ended, dir); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ended, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("open: %v", err)
 	}
 	s := openTestStore(t, dir)
-	defer s.close()
+	defer s.Close()
 	if _, err := s.Get(ended, blocks[0].CID); !errors.Is(err, context.Canceled) {
 		t.Errorf("get: %v", err)
 	}
@@ -153,7 +153,7 @@ func TestStoreConcurrency(t *testing.T) {
 	}
 	wg.Wait()
 	must(t, s.Sync(ctx))
-	must(t, s.close())
+	must(t, s.Close())
 	if got := sections(t, segmentPath(dir, 1)); len(got) != len(blocks) {
 		t.Fatalf("%d sections for %d blocks", len(got), len(blocks))
 	}

@@ -1,11 +1,10 @@
-package node
+package segments
 
 import (
 	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
-	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
@@ -29,7 +28,7 @@ const (
 
 // scan reads a segment that nothing is known of yet.
 type scan struct {
-	f       *os.File
+	f       io.ReaderAt
 	segment uint32
 	size    int64 // of the file
 	// believed is the offset up to which the segment was synced: sections before
@@ -73,7 +72,7 @@ func (s *scan) run(ctx context.Context) error {
 		}
 		if c.Defined() {
 			lastDigest = digestOf(c)
-			s.index[lastDigest] = place{s.segment, start, uint32(length)}
+			s.index[lastDigest] = place{start, uint32(length)}
 			off, last = start+length, off
 			continue
 		}
@@ -108,23 +107,23 @@ func (s *scan) skip(ctx context.Context, bad, off int64) (int64, error) {
 	return next, err
 }
 
-// hiddenSections returns the sound sections that lie in the bytes of p. There are
-// some if p has got its length from damage that by chance leads to another section.
-func hiddenSections(ctx context.Context, f *os.File, p place) (map[digest]place, error) {
-	found := map[digest]place{}
-	end := p.offset + int64(p.length)
-	s := &scan{f: f, segment: p.segment, size: end}
+// hiddenSections returns the sound sections that lie between two offsets. There are
+// some in the data of a section that has got its length from damage which by chance
+// leads to another section.
+func hiddenSections(ctx context.Context, f io.ReaderAt, begin, end int64) (map[digest]place, error) {
+	hidden := map[digest]place{}
+	s := &scan{f: f, size: end}
 	w := &window{f: f, size: end}
-	for off := p.offset; ; {
+	for off := begin; ; {
 		at, err := s.resync(ctx, off, end)
 		if err != nil || at >= end {
-			return found, err
+			return hidden, err
 		}
 		c, start, length, err := w.section(at)
 		if err != nil {
-			return found, err
+			return hidden, err
 		}
-		found[digestOf(c)] = place{p.segment, start, uint32(length)}
+		hidden[digestOf(c)] = place{start, uint32(length)}
 		off = start + length
 	}
 }
@@ -145,7 +144,7 @@ func parseHead(b []byte) (c cid.Cid, head int, length int64) {
 
 // window reads small pieces of a file in ascending order.
 type window struct {
-	f    *os.File
+	f    io.ReaderAt
 	size int64
 	buf  []byte
 	from int64

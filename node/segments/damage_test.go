@@ -1,4 +1,4 @@
-package node
+package segments
 
 import (
 	"errors"
@@ -39,7 +39,7 @@ func TestEveryDamagedByte(t *testing.T) {
 			if lost := unreadable(t, s, blocks); len(lost) > 0 {
 				t.Fatalf("xor %#x at %d: not healed: %s", xor, off, lost[0].CID)
 			}
-			must(t, s.close())
+			must(t, s.Close())
 		}
 	}
 }
@@ -58,9 +58,9 @@ func TestHealedBlockStays(t *testing.T) {
 	}
 	must(t, s.Put(ctx, blocks[1]))
 	must(t, s.Sync(ctx))
-	must(t, s.close())
+	must(t, s.Close())
 	s = openTestStore(t, dir)
-	defer s.close()
+	defer s.Close()
 	if lost := unreadable(t, s, blocks); len(lost) > 0 {
 		t.Fatalf("lost again: %s", lost[0].CID)
 	}
@@ -94,7 +94,7 @@ func TestTornTailOfEveryLength(t *testing.T) {
 		}
 		must(t, s.Put(ctx, blocks...))
 		must(t, s.Sync(ctx))
-		must(t, s.close())
+		must(t, s.Close())
 		if got := sections(t, segmentPath(dir, 1)); len(got) != len(blocks) {
 			t.Fatalf("%d bytes kept: %d sections after writing on", keep, len(got))
 		}
@@ -102,7 +102,7 @@ func TestTornTailOfEveryLength(t *testing.T) {
 		if lost := unreadable(t, s, blocks); len(lost) > 0 || len(s.Damage()) > 0 {
 			t.Fatalf("%d bytes kept: %d lost, %v", keep, len(lost), s.Damage())
 		}
-		must(t, s.close())
+		must(t, s.Close())
 	}
 }
 
@@ -114,7 +114,7 @@ func TestResynchronizeAcrossWindows(t *testing.T) {
 	flip(t, path, all[2].start+1, 0x7f) // in the length of the largest
 	flip(t, path, all[4].start+5, 0xff) // in a CID's hash function
 	s := openTestStore(t, dir)
-	defer s.close()
+	defer s.Close()
 	unreadable(t, s, blocks)
 	lost := unreadable(t, s, blocks)
 	if len(lost) != 2 || lost[0].CID != blocks[2].CID || lost[1].CID != blocks[4].CID {
@@ -130,13 +130,13 @@ func TestResynchronizeAcrossWindows(t *testing.T) {
 func TestFirstSyncAfterOpenIsReal(t *testing.T) {
 	dir, blocks := fillStore(t, 10)
 	s := openTestStore(t, dir)
-	defer s.close()
+	defer s.Close()
 	must(t, s.Put(ctx, blocks...))
-	if !s.unsynced {
+	if s.commit.synced == s.commit.written {
 		t.Fatal("the store takes all that it found for synced")
 	}
 	must(t, s.Sync(ctx))
-	if s.unsynced {
+	if s.commit.synced != s.commit.written {
 		t.Fatal("Sync left something")
 	}
 }
@@ -145,7 +145,7 @@ func TestSegmentName(t *testing.T) {
 	for _, name := range []string{"0x.car", "00000000.car"} {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, name), segmentHeader, 0o600))
-		if _, err := openStore(ctx, dir); !errors.Is(err, ErrDamaged) {
+		if _, err := Open(ctx, dir); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestDamageInClosedSegment(t *testing.T) {
 	must(t, os.WriteFile(segmentPath(dir, 2), segmentHeader, 0o600))
 	must(t, os.Truncate(segmentPath(dir, 1), sections(t, segmentPath(dir, 1))[1].end-1))
 	s := openTestStore(t, dir)
-	defer s.close()
+	defer s.Close()
 	if lost := unreadable(t, s, blocks); len(lost) != 1 || lost[0].CID != blocks[1].CID {
 		t.Fatalf("lost %d", len(lost))
 	}

@@ -1,10 +1,11 @@
-package node
+package segments
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,11 +14,32 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-func byteReader(b []byte) io.Reader { return bytes.NewReader(b) }
+var ctx = context.Background()
+
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func must(t fataler, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func bytesOf(seed uint64, n int) []byte {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	out := make([]byte, n)
+	rand.NewChaCha8(key).Read(out)
+	return out
+}
 
 func openTestStore(t fataler, dir string) *Store {
 	t.Helper()
-	s, err := openStore(ctx, dir)
+	s, err := Open(ctx, dir)
 	must(t, err)
 	return s
 }
@@ -77,7 +99,7 @@ func fillStore(t *testing.T, sizes ...int) (dir string, blocks []dag.Block) {
 	}
 	must(t, s.Put(ctx, blocks...))
 	must(t, s.Sync(ctx))
-	must(t, s.close())
+	must(t, s.Close())
 	return dir, blocks
 }
 

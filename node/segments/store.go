@@ -1,0 +1,383 @@
+package segments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
+	"github.com/ipfs/go-cid"
+)
+
+// ErrDamaged: bytes of a segment cannot be read as IPFS blocks.
+var ErrDamaged = errors.New("store is damaged")
+
+// errClosed is what a closed store answers.
+var errClosed = errors.New("store is closed")
+
+// digest is what IPFS blocks are found by: sha2-256, whatever the codec.
+type digest [32]byte
+
+func digestOf(c cid.Cid) digest { return digest(c.Hash()[2:]) }
+
+// Store keeps IPFS blocks in segments. Every read is checked against its CID. All
+// methods are safe for concurrent use.
+type Store struct {
+	dir   string
+	cache *frameCache
+
+	// rewriting is held by the one Collect, Seal or Erase at a time.
+	rewriting sync.Mutex
+	// files is held for reading while files of closed segments are used, for
+	// writing to take one away. It is taken before mu.
+	files sync.RWMutex
+
+	mu     sync.RWMutex
+	closed []*segment // by number; replaced, never changed
+	active *active
+	mark   *syncMark
+	commit commit
+	// bad are the sections whose bytes were found damaged, hidden the sound ones
+	// that were found within them.
+	bad    map[spot]bool
+	hidden map[digest]spot
+	// deleted says up to where copies of a block do not count.
+	deleted map[digest]spot
+	damage  []Damage
+	failed  error // a failed write: nothing may follow it
+	holds   int
+	// tracking counts who wants to know what is touched: holds and a Collect.
+	tracking int
+}
+
+// spot is where a section begins.
+type spot struct {
+	segment uint32
+	offset  int64
+}
+
+func (s spot) before(t spot) bool {
+	return s.segment < t.segment || s.segment == t.segment && s.offset < t.offset
+}
+
+// Damage is a part of a segment that holds no readable IPFS block.
+type Damage struct {
+	Segment uint32
+	Offset  int64
+	Bytes   int64
+	// Torn: at the end of the last segment and behind all that was synced, where
+	// a crash leaves what was being written. It was cut.
+	Torn bool
+}
+
+func (d Damage) String() string {
+	if d.Torn {
+		return fmt.Sprintf("segment %d: %d bytes that a crash left unfinished at offset %d were cut", d.Segment, d.Bytes, d.Offset)
+	}
+	return fmt.Sprintf("segment %d: %d unreadable bytes at offset %d", d.Segment, d.Bytes, d.Offset)
+}
+
+// Open opens the store in a folder that exists, which may be empty. One process at
+// a time may have it open; to see to that is for the caller.
+func Open(ctx context.Context, dir string) (*Store, error) {
+	s := &Store{dir: dir, cache: newFrameCache(), bad: map[spot]bool{}, hidden: map[digest]spot{}}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close releases the store's files. What was put and not synced may be lost.
+func (s *Store) Close() error {
+	s.files.Lock()
+	defer s.files.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	for _, seg := range s.closed {
+		err = errors.Join(err, seg.close())
+	}
+	if s.active != nil {
+		err = errors.Join(err, s.active.f.Close())
+	}
+	if s.mark != nil {
+		err = errors.Join(err, s.mark.close())
+	}
+	s.closed, s.active, s.mark = nil, nil, nil
+	s.failed = errors.Join(errClosed, s.failed)
+	return err
+}
+
+// Damage returns what could not be read when the store was opened.
+func (s *Store) Damage() []Damage { return s.damage }
+
+// Has reports whether the store holds the IPFS block, without reading it.
+func (s *Store) Has(_ context.Context, c cid.Cid) (bool, error) {
+	if err := dag.CheckCID(c); err != nil {
+		return false, err
+	}
+	s.files.RLock()
+	defer s.files.RUnlock()
+	at, err := s.find(digestOf(c), true)
+	return at != nil, err
+}
+
+// Size returns the length of an IPFS block.
+func (s *Store) Size(_ context.Context, c cid.Cid) (int, error) {
+	if err := dag.CheckCID(c); err != nil {
+		return 0, err
+	}
+	s.files.RLock()
+	defer s.files.RUnlock()
+	at, err := s.find(digestOf(c), true)
+	if err != nil {
+		return 0, err
+	}
+	if at == nil {
+		return 0, s.notFound(c)
+	}
+	return at.size()
+}
+
+// Get returns the bytes of an IPFS block, checked against c. The error wraps
+// dag.ErrNotFound, or dag.ErrHash the first time that damage is found.
+func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := dag.CheckCID(c); err != nil {
+		return nil, err
+	}
+	s.files.RLock()
+	defer s.files.RUnlock()
+	var damage error
+	for {
+		at, err := s.find(digestOf(c), true)
+		if err != nil {
+			return nil, err
+		}
+		if at == nil {
+			if damage != nil {
+				return nil, damage
+			}
+			return nil, s.notFound(c)
+		}
+		data, err := at.read()
+		if err == nil {
+			err = dag.Block{CID: c, Data: data}.Check()
+		}
+		if err == nil {
+			return data, nil
+		}
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, dag.ErrHash) {
+			return nil, fmt.Errorf("read segment %d: %w", at.segment, err)
+		}
+		// There may be another copy.
+		damage = fmt.Errorf("%w: segment %d, offset %d: %w", dag.ErrHash, at.segment, at.offset, err)
+		if err := s.noteBad(ctx, at); err != nil {
+			return nil, errors.Join(damage, err)
+		}
+	}
+}
+
+// notFound also says that damage may be the reason.
+func (s *Store) notFound(c cid.Cid) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.active == nil {
+		return errClosed
+	}
+	err := fmt.Errorf("IPFS block %s: %w", c, dag.ErrNotFound)
+	for _, d := range s.damage {
+		if !d.Torn {
+			return fmt.Errorf("%w (%w: %s)", err, ErrDamaged, d)
+		}
+	}
+	for at := range s.bad {
+		return fmt.Errorf("%w (%w: segment %d, offset %d)", err, ErrDamaged, at.segment, at.offset)
+	}
+	return err
+}
+
+// Put takes IPFS blocks, whose CIDs must be right: they are not hashed here. One
+// that the store holds is skipped; a damaged one is written again. They are on
+// disk after Sync.
+func (s *Store) Put(_ context.Context, blocks ...dag.Block) error {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	for _, b := range blocks {
+		if err := dag.CheckCID(b.CID); err != nil {
+			return err
+		}
+		if len(b.Data) > dag.MaxBlockSize {
+			return fmt.Errorf("%w: %s has %d bytes", dag.ErrUnsupported, b.CID, len(b.Data))
+		}
+		// Closed segments lie on disk and are searched without the lock.
+		at, err := s.find(digestOf(b.CID), true)
+		if err != nil {
+			return err
+		}
+		if at == nil {
+			if err := s.append(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Len returns the number of IPFS blocks in the store; copies count.
+func (s *Store) Len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := len(s.active.index) + len(s.active.pending)
+	for _, seg := range s.closed {
+		n += seg.index.rows
+	}
+	return n
+}
+
+// Bytes returns the length of the store's files.
+func (s *Store) Bytes() (int64, error) {
+	found, err := os.ReadDir(s.dir)
+	var n int64
+	for _, f := range found {
+		st, err := f.Info()
+		if err != nil {
+			return 0, err
+		}
+		n += st.Size()
+	}
+	return n, err
+}
+
+func (s *Store) open(ctx context.Context) error {
+	if err := durable.Clean(s.dir); err != nil {
+		return err
+	}
+	names, err := listSegments(s.dir)
+	if err != nil {
+		return err
+	}
+	if s.mark, err = openSyncMark(s.dir, len(names)); err != nil {
+		return err
+	}
+	if s.deleted, err = readDeleted(s.dir); err != nil {
+		return err
+	}
+	highest := uint32(0)
+	for i, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		highest = name.number
+		if i == len(names)-1 {
+			closed, err := isClosed(s.dir, name)
+			if err != nil {
+				return err
+			}
+			if !closed {
+				return s.openActive(ctx, name.number)
+			}
+		}
+		if err := s.openClosed(ctx, name); err != nil {
+			return fmt.Errorf("segment %d: %w", name.number, err)
+		}
+	}
+	return s.startSegment(highest + 1)
+}
+
+// isClosed reports whether the last segment has an index that is its own. It has
+// another if closing it failed and it went on to grow.
+func isClosed(dir string, name segmentName) (bool, error) {
+	if name.sealed || !name.indexed {
+		return name.sealed, nil
+	}
+	path := filepath.Join(dir, indexName(name.number))
+	st, err := os.Stat(filepath.Join(dir, name.car()))
+	if err != nil {
+		return false, err
+	}
+	index, err := openIndex(path)
+	if err == nil {
+		closed := index.carLen == st.Size()
+		if err := index.close(); closed || err != nil {
+			return closed, err
+		}
+	} else if !errors.Is(err, ErrDamaged) {
+		return false, err
+	}
+	return false, durable.Remove(path)
+}
+
+// segmentName says what files there are of a segment.
+type segmentName struct {
+	number          uint32
+	sealed, indexed bool
+}
+
+func (n segmentName) car() string {
+	if n.sealed {
+		return carName(n.number) + ".zst"
+	}
+	return carName(n.number)
+}
+
+func carName(n uint32) string   { return fmt.Sprintf("%08d.car", n) }
+func indexName(n uint32) string { return fmt.Sprintf("%08d.idx", n) }
+
+// listSegments returns the segments in a folder, by number, and removes what a
+// crash left of others: an index without a segment, and the second form of a
+// segment that was being sealed.
+func listSegments(dir string) ([]segmentName, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "[0-9]*"))
+	if err != nil {
+		return nil, err
+	}
+	plain, sealed, indexed := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
+	for _, path := range paths {
+		name := filepath.Base(path)
+		var n uint32
+		if _, err := fmt.Sscanf(name, "%d.", &n); err != nil || n == 0 {
+			return nil, fmt.Errorf("%w: %s is not a segment's name", ErrDamaged, path)
+		}
+		switch name {
+		case carName(n):
+			plain[n] = true
+		case carName(n) + ".zst":
+			sealed[n] = true
+		case indexName(n):
+			indexed[n] = true
+		default:
+			return nil, fmt.Errorf("%w: %s is not a segment's name", ErrDamaged, path)
+		}
+	}
+	var out []segmentName
+	for n := range plain {
+		if sealed[n] {
+			if err := durable.Remove(filepath.Join(dir, carName(n)+".zst")); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, segmentName{n, false, indexed[n]})
+	}
+	for n := range sealed {
+		if !plain[n] {
+			out = append(out, segmentName{n, true, indexed[n]})
+		}
+	}
+	for n := range indexed {
+		if !plain[n] && !sealed[n] {
+			if err := durable.Remove(filepath.Join(dir, indexName(n))); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b segmentName) int { return int(a.number) - int(b.number) })
+	return out, nil
+}
