@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/ipfs/go-cid"
 	car "github.com/ipld/go-car/v2"
@@ -59,6 +60,18 @@ func WritePartialCAR(ctx context.Context, w io.Writer, src Source, held []cid.Ci
 		return err
 	}
 	return out.Flush()
+}
+
+// WriteNodeCAR writes a CARv1 with one node and not what it links to.
+func WriteNodeCAR(ctx context.Context, w io.Writer, src Source, c cid.Cid) error {
+	data, err := src.Get(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := writeHeader(w, []cid.Cid{c}); err != nil {
+		return err
+	}
+	return writeSection(w, c.KeyString(), data)
 }
 
 func writeHeader(w io.Writer, roots []cid.Cid) error {
@@ -156,6 +169,13 @@ func (in *input) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// close ends a read that another goroutine waits in, if that can be done.
+func (in *input) close() {
+	if c, ok := in.r.(io.Closer); ok {
+		c.Close()
+	}
+}
+
 func (in *input) classify(err error) error {
 	switch {
 	case in.err != nil:
@@ -169,6 +189,15 @@ func (in *input) classify(err error) error {
 // Next returns the next IPFS block, checked against its CID, or io.EOF. The
 // error wraps ErrTruncated, ErrMalformed, ErrHash or ErrUnsupported.
 func (r *CARReader) Next() (Block, error) {
+	b, err := r.next()
+	if err != nil {
+		return Block{}, err
+	}
+	return b, b.Check()
+}
+
+// next returns the next IPFS block unchecked.
+func (r *CARReader) next() (Block, error) {
 	r.section.started = false
 	b, err := r.r.Next()
 	if err == io.EOF && r.src.err == nil && !r.section.started {
@@ -177,64 +206,139 @@ func (r *CARReader) Next() (Block, error) {
 	if err != nil {
 		return Block{}, r.src.classify(err)
 	}
-	out := Block{b.Cid(), b.RawData()}
-	return out, out.Check()
-}
-
-// Received counts what came out of a CAR.
-type Received struct {
-	Blocks uint64
-	Bytes  uint64
+	return Block{b.Cid(), b.RawData()}, nil
 }
 
 // CopyDAG copies to sink the IPFS blocks of the DAGs at roots from a CAR that
 // holds parents before children, as exports of a DAG do. A block that nothing
 // before it links to ends the copy with ErrForeignBlock, so that no CAR can make
 // the receiver keep what it did not ask for. The blocks before an error have
-// been put. Whether the DAG is complete is for Missing to say.
+// been put. Whether the DAG is complete is for Missing to say, unless nothing is
+// left that Received counts as linked.
 //
-// progress, if not nil, is called after each block with the counts so far.
+// Blocks are read ahead and checked on all cores. If the CAR's reader is an
+// io.Closer, an error closes it, so that nothing waits for it any longer.
+//
+// progress, if not nil, is called now and then with the counts so far.
 func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, progress func(Received)) (Received, error) {
-	var got Received
-	want := make(map[cid.Cid]bool, len(roots)) // false once received
-	for _, c := range roots {
-		want[c] = true
+	c := copying{sink: sink, want: make(map[cid.Cid]bool, len(roots))}
+	for _, root := range roots {
+		c.link(root)
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return got, err
-		}
-		b, err := r.Next()
-		if err == io.EOF {
-			return got, nil
-		}
+	err := pipeline(r.batches(), checkBatch, func(b carBatch) error {
+		err := errors.Join(ctx.Err(), c.put(ctx, b))
 		if err != nil {
-			return got, fmt.Errorf("after %d IPFS blocks: %w", got.Blocks, err)
+			r.src.close()
+		} else if progress != nil && len(b.blocks) > 0 {
+			progress(c.got)
 		}
-		fresh, known := want[b.CID]
-		if !known {
-			return got, fmt.Errorf("after %d IPFS blocks: %w: %s", got.Blocks, ErrForeignBlock, b.CID)
-		}
-		if !fresh {
-			continue // some exporters repeat blocks
-		}
-		want[b.CID] = false
-		links, err := Links(b)
-		if err != nil {
-			return got, err
-		}
-		for _, c := range links {
-			if _, ok := want[c]; !ok {
-				want[c] = true
+		return err
+	})
+	return c.got, err
+}
+
+// Received counts what came out of a CAR.
+type Received struct {
+	Blocks uint64
+	Bytes  uint64
+	// Linked is how many IPFS blocks are linked by those received, or were asked
+	// for, and have not come.
+	Linked uint64
+}
+
+// carBatch is some blocks of a CAR, one after the other, and what came after them if
+// that is an error.
+type carBatch struct {
+	blocks []Block
+	links  [][]cid.Cid // of each block, once it is checked
+	err    error
+}
+
+// carBatchSize is how many bytes of blocks are handed over together.
+const carBatchSize = 256 << 10
+
+// batches reads the CAR. A batch ends where nothing has arrived yet to follow, so
+// that a slow source does not keep back what is wrong with it.
+func (r *CARReader) batches() iter.Seq[carBatch] {
+	return func(yield func(carBatch) bool) {
+		for {
+			var b carBatch
+			for n := 0; b.err == nil && n < carBatchSize; {
+				var block Block
+				if block, b.err = r.next(); b.err == nil {
+					b.blocks = append(b.blocks, block)
+					n += len(block.Data)
+					if r.section.r.Buffered() == 0 {
+						break
+					}
+				}
+			}
+			if !yield(b) || b.err != nil {
+				return
 			}
 		}
-		if err := sink.Put(ctx, b); err != nil {
-			return got, err
+	}
+}
+
+// checkBatch checks blocks against their CIDs and finds their links, up to the first
+// that is wrong.
+func checkBatch(b carBatch) carBatch {
+	b.links = make([][]cid.Cid, len(b.blocks))
+	for i, block := range b.blocks {
+		err := block.Check()
+		if err == nil {
+			b.links[i], err = Links(block)
 		}
-		got.Blocks++
-		got.Bytes += uint64(len(b.Data))
-		if progress != nil {
-			progress(got)
+		if err != nil {
+			return carBatch{b.blocks[:i], b.links[:i], err}
 		}
 	}
+	return b
+}
+
+// copying is a CopyDAG in progress.
+type copying struct {
+	sink Sink
+	want map[cid.Cid]bool // false once received
+	got  Received
+}
+
+func (c *copying) link(to cid.Cid) {
+	if _, ok := c.want[to]; !ok {
+		c.want[to] = true
+		c.got.Linked++
+	}
+}
+
+// put puts what is wanted of a batch.
+func (c *copying) put(ctx context.Context, b carBatch) error {
+	fresh := b.blocks[:0]
+	bytes := uint64(0)
+	err := b.err
+	for i, block := range b.blocks {
+		wanted, known := c.want[block.CID]
+		if !known {
+			err = fmt.Errorf("%w: %s", ErrForeignBlock, block.CID)
+			break
+		}
+		if !wanted {
+			continue // some exporters repeat blocks
+		}
+		c.want[block.CID] = false
+		c.got.Linked--
+		for _, to := range b.links[i] {
+			c.link(to)
+		}
+		fresh = append(fresh, block)
+		bytes += uint64(len(block.Data))
+	}
+	if err := c.sink.Put(ctx, fresh...); err != nil {
+		return err
+	}
+	c.got.Blocks += uint64(len(fresh))
+	c.got.Bytes += bytes
+	if err == nil || err == io.EOF {
+		return nil
+	}
+	return fmt.Errorf("after %d IPFS blocks: %w", c.got.Blocks, err)
 }

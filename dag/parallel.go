@@ -1,26 +1,20 @@
 package dag
 
 import (
+	"iter"
 	"runtime"
 	"sync"
 )
 
-// inOrder calls work for 0 to n-1 on all cores and hands the results to use in
-// that order, on the caller's goroutine. Few results wait for use at a time. The
-// first error of use ends it; all goroutines have ended when it returns.
-func inOrder[T any](n int, work func(int) T, use func(T) error) error {
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers < 2 {
-		for i := range n {
-			if err := use(work(i)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+// pipeline calls work for every item on all cores and hands the results to use in
+// the order of the items, on the caller's goroutine; items is run on another. Few
+// items and results wait at a time. The first error of use ends it; all goroutines
+// have ended when it returns.
+func pipeline[I, T any](items iter.Seq[I], work func(I) T, use func(T) error) error {
+	workers := runtime.GOMAXPROCS(0)
 	type job struct {
-		i   int
-		out chan<- T
+		item I
+		out  chan<- T
 	}
 	jobs := make(chan job)
 	results := make(chan (<-chan T), workers) // in order
@@ -31,14 +25,14 @@ func inOrder[T any](n int, work func(int) T, use func(T) error) error {
 	for range workers {
 		running.Go(func() {
 			for j := range jobs {
-				j.out <- work(j.i)
+				j.out <- work(j.item)
 			}
 		})
 	}
 	running.Go(func() {
 		defer close(jobs)
 		defer close(results)
-		for i := range n {
+		for item := range items {
 			out := make(chan T, 1) // nobody waits for a result that nobody uses
 			select {
 			case results <- out:
@@ -46,7 +40,7 @@ func inOrder[T any](n int, work func(int) T, use func(T) error) error {
 				return
 			}
 			select {
-			case jobs <- job{i, out}:
+			case jobs <- job{item, out}:
 			case <-stop:
 				return
 			}
@@ -54,6 +48,26 @@ func inOrder[T any](n int, work func(int) T, use func(T) error) error {
 	})
 	for out := range results {
 		if err := use(<-out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inOrder is pipeline for 0 to n-1.
+func inOrder[T any](n int, work func(int) T, use func(T) error) error {
+	numbers := func(yield func(int) bool) {
+		for i := range n {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+	if n > 1 && runtime.GOMAXPROCS(0) > 1 {
+		return pipeline(numbers, work, use)
+	}
+	for i := range numbers {
+		if err := use(work(i)); err != nil {
 			return err
 		}
 	}

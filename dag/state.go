@@ -208,21 +208,29 @@ type Totals struct {
 func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (Totals, error) {
 	var t Totals
 	again := NewBuilder(Discard)
-	for doc, err := range Documents(ctx, src, root) {
-		if err != nil {
-			return t, err
+	err := pipeline(batchesToRead(ctx, src, root, limit), func(b batchToRead) batchToRead {
+		for _, doc := range b.documents {
+			if _, err := CopyDocument(ctx, src, doc.Link, io.Discard); err != nil {
+				b.err = fmt.Errorf("document %q: %w", doc.Path, err)
+				break
+			}
 		}
-		t.Documents++
-		t.Bytes += doc.Bytes
-		if t.Documents > limit.Documents || t.Bytes > limit.Bytes {
-			return t, fmt.Errorf("%w: state %s holds more than the %d documents and %d bytes it should", ErrNotCanonical, root, limit.Documents, limit.Bytes)
+		return b
+	}, func(b batchToRead) error {
+		if b.err != nil {
+			return b.err
 		}
-		if _, err := CopyDocument(ctx, src, doc.Link, io.Discard); err != nil {
-			return t, fmt.Errorf("document %q: %w", doc.Path, err)
+		for _, doc := range b.documents {
+			t.Documents++
+			t.Bytes += doc.Bytes
+			if err := again.Add(ctx, doc.Path, doc.Link); err != nil {
+				return fmt.Errorf("%w: state %s: %w", ErrNotCanonical, root, err)
+			}
 		}
-		if err := again.Add(ctx, doc.Path, doc.Link); err != nil {
-			return t, fmt.Errorf("%w: state %s: %w", ErrNotCanonical, root, err)
-		}
+		return nil
+	})
+	if err != nil {
+		return t, err
 	}
 	l, err := again.Finish(ctx)
 	if err == nil && l.CID != root {
@@ -232,4 +240,41 @@ func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (T
 		return t, fmt.Errorf("%w: state %s: %w", ErrNotCanonical, root, err)
 	}
 	return t, nil
+}
+
+// batchToRead is a few documents of a state, or the error that ends its listing.
+type batchToRead struct {
+	documents []Document
+	err       error
+}
+
+// batchesToRead lists a state in batches of about 256 KiB. More than limit is an
+// error, before anything of it is read.
+func batchesToRead(ctx context.Context, src Source, root cid.Cid, limit Totals) iter.Seq[batchToRead] {
+	return func(yield func(batchToRead) bool) {
+		var t Totals
+		var next []Document
+		bytes := uint64(0)
+		for doc, err := range Documents(ctx, src, root) {
+			if err == nil {
+				t.Documents++
+				t.Bytes += doc.Bytes
+				if t.Documents > limit.Documents || t.Bytes > limit.Bytes {
+					err = fmt.Errorf("%w: state %s holds more than the %d documents and %d bytes it should", ErrNotCanonical, root, limit.Documents, limit.Bytes)
+				}
+			}
+			if err != nil {
+				yield(batchToRead{err: err})
+				return
+			}
+			next = append(next, doc)
+			if bytes += doc.Bytes; bytes >= 256<<10 || len(next) == 256 {
+				if !yield(batchToRead{documents: next}) {
+					return
+				}
+				next, bytes = nil, 0
+			}
+		}
+		yield(batchToRead{documents: next})
+	}
 }

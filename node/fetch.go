@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs/go-cid"
 )
 
@@ -17,123 +19,134 @@ var ErrIncomplete = errors.New("DAG is incomplete")
 type Progress struct {
 	Blocks, Bytes uint64 // received so far
 	Source        string // which gave the last of them
+	// SourceBlocks and SourceBytes are what this source gave.
+	SourceBlocks, SourceBytes uint64
 }
 
-// Fetch brings the DAG at root into the repository from the sources, each of
-// which is asked for the parts that are still missing. IPFS blocks that are
-// there already are not asked for, so a fetch that was interrupted goes on where
-// it was. Each block is checked before it is kept; a source that sends a wrong
-// one is dropped. When Fetch returns nil the DAG is complete and on disk. The
-// error otherwise wraps ErrIncomplete, with the reason of each source.
+// Fetch brings the DAG at root into the repository from the sources, all of which
+// are asked at once. IPFS blocks that are there already are not asked for: a fetch
+// that was interrupted goes on where it was, and of a save point that resembles
+// one which the repository holds only what differs is fetched. Each block is
+// checked before it is kept; a source that sends a wrong one, falls silent or is
+// slower than minRate is dropped. When Fetch returns nil the DAG is complete and
+// on disk. The error otherwise wraps ErrIncomplete, with the reason of each source.
+// progress is not called by two goroutines at a time.
 func (r *Repo) Fetch(ctx context.Context, sources []*Remote, root cid.Cid, progress func(Progress)) error {
-	f := &fetch{repo: r, progress: progress}
-	var reasons []error
-	for _, src := range sources {
-		err := f.from(ctx, src, root)
-		if err == nil {
-			return r.Blocks.Sync(ctx)
-		}
-		if ctx.Err() != nil {
-			// What was received stays, for the next try.
-			return errors.Join(context.Cause(ctx), r.Blocks.Sync(context.WithoutCancel(ctx)))
-		}
-		reasons = append(reasons, fmt.Errorf("%s: %w", src.Name, err))
+	f := newFetch(r, sources, progress)
+	err := f.run(ctx, root)
+	if ctx.Err() != nil {
+		// What was received stays, for the next try.
+		return errors.Join(context.Cause(ctx), r.Blocks.Sync(context.WithoutCancel(ctx)))
 	}
-	err := r.Blocks.Sync(ctx)
-	if len(sources) == 0 {
-		missing, missErr := dag.Missing(ctx, r.Blocks, root)
-		if missErr != nil || len(missing) == 0 {
-			return errors.Join(missErr, err)
-		}
-		reasons = append(reasons, fmt.Errorf("no source to ask for %s", missing[0]))
+	if err := errors.Join(err, r.Blocks.Sync(ctx)); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrIncomplete, root, err)
 	}
-	return fmt.Errorf("%w: %s: %w", ErrIncomplete, root, errors.Join(append(reasons, err)...))
+	return nil
+}
+
+// run fetches what is missing until nothing is, or the sources have no more.
+func (f *fetch) run(ctx context.Context, root cid.Cid) error {
+	for {
+		missing, err := dag.Missing(ctx, f.repo.Blocks, root)
+		if errors.Is(err, dag.ErrHash) {
+			continue // damage on disk: from now on the block is missing
+		}
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		similar, err := f.holdsOther(root)
+		if err != nil {
+			return err
+		}
+		for _, gap := range missing {
+			t := task{cid: gap.CID}
+			if similar {
+				t.levels = strangerLevels
+			}
+			f.add(t)
+		}
+		whole, err := f.work(ctx)
+		if whole || err != nil {
+			return err
+		}
+	}
+}
+
+// holdsOther reports whether the repository holds another DAG, which the one that is
+// fetched may resemble.
+func (f *fetch) holdsOther(root cid.Cid) (bool, error) {
+	pins, err := f.repo.Records(pinKind)
+	for _, pin := range pins {
+		if pin != root.String() {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // maxRepeated is how many bytes a source may send without a new IPFS block among
 // them: some repeat blocks, and one that does nothing else would never end.
 const maxRepeated = 16 << 20
 
-// patience ends a stream of which left bytes were read.
+// patience ends a stream of which left bytes were read. It may be given more while
+// it is read.
 type patience struct {
-	r    io.Reader
-	left int
+	io.ReadCloser
+	left atomic.Int64
 }
 
 func (p *patience) Read(b []byte) (int, error) {
-	if p.left <= 0 {
+	left := p.left.Load()
+	if left <= 0 {
 		return 0, io.ErrUnexpectedEOF
 	}
-	n, err := p.r.Read(b[:min(len(b), p.left)])
-	p.left -= n
+	n, err := p.ReadCloser.Read(b[:min(int64(len(b)), left)])
+	p.left.Add(-int64(n))
 	return n, err
 }
 
-type fetch struct {
-	repo     *Repo
-	done     dag.Received
-	progress func(Progress)
-}
-
-// from asks one source for what is missing until nothing is, or it has no more.
-func (f *fetch) from(ctx context.Context, src *Remote, root cid.Cid) error {
-	for {
-		missing, err := dag.Missing(ctx, f.repo.Blocks, root)
-		if errors.Is(err, dag.ErrHash) {
-			continue // damage on disk: from now on the block is missing
-		}
-		if err != nil {
-			return err
-		}
-		if len(missing) == 0 {
-			return nil
-		}
-		for _, gap := range missing {
-			if ok, err := f.repo.Blocks.Has(ctx, gap.CID); err != nil || ok {
-				if err != nil {
-					return err
-				}
-				continue // came with another part
-			}
-			if err := f.subtree(ctx, src, gap.CID); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// subtree fetches the DAG at c as one CAR. It returns nil only if c itself came,
-// so that every round of from makes progress.
-func (f *fetch) subtree(ctx context.Context, src *Remote, c cid.Cid) error {
-	rc, err := src.CAR(ctx, c)
+// receive brings one node, or with whole the DAG below it, from a source as a CAR. It
+// returns an error unless at least the node came.
+func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool) (dag.Received, error) {
+	var none dag.Received
+	rc, err := src.car(ctx, c, whole)
 	if err != nil {
-		return err
+		return none, err
 	}
 	defer rc.Close()
-	in := &patience{r: rc, left: maxRepeated}
+	in := &patience{ReadCloser: rc}
+	in.left.Store(maxRepeated)
 	car, err := dag.ReadCAR(in)
 	if errors.Is(err, dag.ErrTruncated) {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if err != nil {
-		return err
+		return none, err
 	}
-	before := f.done
-	got, err := car.CopyDAG(ctx, f.repo.Blocks, []cid.Cid{c}, func(got dag.Received) {
-		in.left = maxRepeated
-		f.done = dag.Received{Blocks: before.Blocks + got.Blocks, Bytes: before.Bytes + got.Bytes}
-		if f.progress != nil {
-			f.progress(Progress{f.done.Blocks, f.done.Bytes, src.Name})
+	var last dag.Received
+	got, err := car.CopyDAG(ctx, healer{f.repo.Blocks}, []cid.Cid{c}, func(got dag.Received) {
+		if got.Blocks > last.Blocks {
+			in.left.Store(maxRepeated)
+			f.received(src, got.Blocks-last.Blocks, got.Bytes-last.Bytes)
 		}
+		last = got
 	})
-	if got.Blocks > 0 && errors.Is(err, dag.ErrTruncated) {
-		return nil // gateways cut streams; the next round asks for the rest
+	if got.Blocks > 0 && (err == nil || errors.Is(err, dag.ErrTruncated)) {
+		return got, nil // gateways cut streams; the rest is asked for anew
 	}
-	if err == nil && got.Blocks == 0 {
+	if err == nil {
 		err = dag.ErrTruncated
 	}
 	if errors.Is(err, dag.ErrTruncated) {
-		return fmt.Errorf("%w: it sent nothing of %s: %w", ErrUnreachable, c, err)
+		err = fmt.Errorf("%w: it sent nothing of %s: %w", ErrUnreachable, c, err)
 	}
-	return err
+	return got, err
+}
+
+// healer is a store as a place for blocks that are wanted, of which it may hold
+// damaged copies.
+type healer struct{ *segments.Store }
+
+func (h healer) Put(ctx context.Context, blocks ...dag.Block) error {
+	return h.Heal(ctx, nil, blocks...)
 }

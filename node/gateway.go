@@ -43,7 +43,7 @@ func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 		DisableHTMLErrors:     true,
 		RetrievalTimeout:      gatewayTimeout,
 		MaxConcurrentRequests: gatewayRequests,
-	}, backend)
+	}, carBackend{backend, r.Blocks})
 	mux := http.NewServeMux()
 	mux.Handle("/ipfs/", ipfs)
 	mux.HandleFunc("/tlog/", func(w http.ResponseWriter, req *http.Request) {

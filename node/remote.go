@@ -25,6 +25,9 @@ const (
 	dialTimeout = 10 * time.Second
 	// stallTimeout bounds how long a source may be silent in the middle.
 	stallTimeout = 30 * time.Second
+	// minRate is how many bytes a source must send in stallTimeout: one that
+	// sends a byte now and then is as good as silent.
+	minRate = 32 << 10
 )
 
 // ErrUnreachable: a source cannot be reached, has not what was asked, or fell silent.
@@ -94,7 +97,7 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 	caller := ctx
 	ctx, cancel := context.WithCancelCause(caller)
 	watch := time.AfterFunc(dialTimeout+stallTimeout, func() {
-		cancel(fmt.Errorf("%w: %s: silent for %s", ErrUnreachable, r.Name, dialTimeout+stallTimeout))
+		cancel(fmt.Errorf("%w: %s: silent or too slow for %s", ErrUnreachable, r.Name, stallTimeout))
 	})
 	fail := func(err error) (io.ReadCloser, error) {
 		watch.Stop()
@@ -127,7 +130,7 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 		return fail(err)
 	}
 	watch.Reset(stallTimeout)
-	return &body{resp.Body, r.Name, watch, cancel, ctx}, nil
+	return &body{ReadCloser: resp.Body, name: r.Name, watch: watch, cancel: cancel, ctx: ctx}, nil
 }
 
 // body is a response body with a watch on the source's silence.
@@ -137,11 +140,13 @@ type body struct {
 	watch  *time.Timer
 	cancel context.CancelCauseFunc
 	ctx    context.Context
+	some   int // bytes since the watch was set
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
+	if b.some += n; b.some >= minRate {
+		b.some = 0
 		b.watch.Reset(stallTimeout)
 	}
 	if err == nil || err == io.EOF {
@@ -162,9 +167,19 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
+const carType = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+
 // CAR asks for the whole DAG at c as a CAR (trustless gateway specification).
 func (r *Remote) CAR(ctx context.Context, c cid.Cid) (io.ReadCloser, error) {
-	return r.get(ctx, "/ipfs/"+c.String()+"?format=car", "application/vnd.ipld.car; version=1; order=dfs; dups=n")
+	return r.get(ctx, "/ipfs/"+c.String()+"?format=car", carType)
+}
+
+// car asks for a node as a CAR, or for all of the DAG at it.
+func (r *Remote) car(ctx context.Context, c cid.Cid, whole bool) (io.ReadCloser, error) {
+	if whole {
+		return r.CAR(ctx, c)
+	}
+	return r.get(ctx, "/ipfs/"+c.String()+"?format=car&dag-scope=block", carType)
 }
 
 // Block asks for one IPFS block and checks it.

@@ -393,17 +393,8 @@ type countingSink struct {
 }
 
 func (s *countingSink) Put(ctx context.Context, blocks ...dag.Block) error {
-	for _, b := range blocks {
-		switch _, err := s.store.Get(ctx, b.CID); {
-		case errors.Is(err, dag.ErrNotFound):
-			s.blocks++
-			s.bytes += uint64(len(b.Data))
-		case err != nil && !errors.Is(err, dag.ErrHash):
-			return err
-		}
-		if err := s.store.Put(ctx, b); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.store.Heal(ctx, func(b dag.Block) {
+		s.blocks++
+		s.bytes += uint64(len(b.Data))
+	}, blocks...)
 }

@@ -281,7 +281,7 @@ func (s *Store) closeActive() error {
 	if err := writeIndex(path, rowsOf(a.index), a.size); err != nil {
 		return fmt.Errorf("index segment %d: %w", a.number, err)
 	}
-	index, err := openIndex(path)
+	index, err := openIndex(path, s.pages)
 	if err != nil {
 		return fmt.Errorf("index segment %d: %w", a.number, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 )
 
@@ -52,6 +53,26 @@ type index struct {
 	carLen int64 // of the uncompressed CAR
 	fences []uint64
 	bloom  []uint64
+	pages  *pageCache
+}
+
+// pageCache keeps rows of a store's indexes: 2.5 kB a page.
+type pageCache = lru.Cache[pageKey, []byte]
+
+type pageKey struct {
+	index *index
+	n     int
+}
+
+// cachedPages is how many pages of indexes a store keeps: 10 MB.
+const cachedPages = 4096
+
+func newPageCache() *pageCache {
+	pages, err := lru.New[pageKey, []byte](cachedPages)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return pages
 }
 
 // writeIndex writes an index durably. The rows are sorted.
@@ -69,12 +90,12 @@ func writeIndex(path string, rows []row, carLen int64) error {
 }
 
 // openIndex reads an index. The error wraps ErrDamaged if its bytes are wrong.
-func openIndex(path string) (*index, error) {
+func openIndex(path string, pages *pageCache) (*index, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	x := &index{f: f}
+	x := &index{f: f, pages: pages}
 	if err := x.load(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -144,24 +165,31 @@ func (x *index) lookup(d digest) (n int, offset int64, ok bool, err error) {
 	// Rows of equal prefixes may lie on both sides of a fence.
 	p := d.prefix()
 	first := max(0, sort.Search(len(x.fences), func(i int) bool { return x.fences[i] >= p })-1)
-	end := sort.Search(len(x.fences), func(i int) bool { return x.fences[i] > p })
-	from, to := first*fenceRows, min(end*fenceRows, x.rows)
-	if from >= to {
-		return 0, 0, false, nil
+	for page := first; page < len(x.fences) && (page == first || x.fences[page] <= p); page++ {
+		rows, err := x.page(page)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		i := sort.Search(len(rows)/rowSize, func(i int) bool { return bytes.Compare(rows[i*rowSize:i*rowSize+32], d[:]) >= 0 })
+		if i*rowSize < len(rows) && bytes.Equal(rows[i*rowSize:i*rowSize+32], d[:]) {
+			return page*fenceRows + i, int64(binary.LittleEndian.Uint64(rows[i*rowSize+32:])), true, nil
+		}
 	}
-	var buf [2 * fenceRows * rowSize]byte
-	b := buf[:min(len(buf), (to-from)*rowSize)]
-	if len(b) < (to-from)*rowSize {
-		b = make([]byte, (to-from)*rowSize)
+	return 0, 0, false, nil
+}
+
+// page returns the rows between two fences.
+func (x *index) page(n int) ([]byte, error) {
+	key := pageKey{x, n}
+	if rows, ok := x.pages.Get(key); ok {
+		return rows, nil
 	}
-	if _, err := x.f.ReadAt(b, int64(rowsBegin+from*rowSize)); err != nil {
-		return 0, 0, false, fmt.Errorf("read index: %w", err)
+	rows := make([]byte, min(fenceRows, x.rows-n*fenceRows)*rowSize)
+	if _, err := x.f.ReadAt(rows, int64(rowsBegin+n*fenceRows*rowSize)); err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
 	}
-	i := sort.Search(to-from, func(i int) bool { return bytes.Compare(b[i*rowSize:i*rowSize+32], d[:]) >= 0 })
-	if i == to-from || !bytes.Equal(b[i*rowSize:i*rowSize+32], d[:]) {
-		return 0, 0, false, nil
-	}
-	return from + i, int64(binary.LittleEndian.Uint64(b[i*rowSize+32:])), true, nil
+	x.pages.Add(key, rows)
+	return rows, nil
 }
 
 // all returns all rows, by digest.

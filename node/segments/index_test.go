@@ -35,7 +35,7 @@ func TestIndexFindsEveryRow(t *testing.T) {
 			slices.SortFunc(rows, func(a, b row) int { return bytes.Compare(a.digest[:], b.digest[:]) })
 		}
 		must(t, writeIndex(path, rows, 12345))
-		x, err := openIndex(path)
+		x, err := openIndex(path, newPageCache())
 		must(t, err)
 		defer x.close()
 		if x.rows != n || x.carLen != 12345 {
@@ -158,7 +158,7 @@ func FuzzOpenIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "x")
 		must(t, os.WriteFile(path, data, 0o600))
-		x, err := openIndex(path)
+		x, err := openIndex(path, newPageCache())
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)

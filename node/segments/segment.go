@@ -54,7 +54,7 @@ func (s *Store) openClosed(ctx context.Context, name segmentName) error {
 		return err
 	}
 	path := filepath.Join(s.dir, indexName(name.number))
-	index, err := openIndex(path)
+	index, err := openIndex(path, s.pages)
 	if err == nil && index.carLen != car.Size() {
 		err = errors.Join(fmt.Errorf("%w: %s is of another segment", ErrDamaged, path), index.close())
 	}
@@ -94,7 +94,7 @@ func (s *Store) reindex(ctx context.Context, car carFile, path string, n uint32)
 	if err := writeIndex(path, rowsOf(found), car.Size()); err != nil {
 		return nil, err
 	}
-	return openIndex(path)
+	return openIndex(path, s.pages)
 }
 
 // smallRead is how much of a section is read at first: most are not longer.

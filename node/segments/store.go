@@ -29,7 +29,8 @@ func digestOf(c cid.Cid) digest { return digest(c.Hash()[2:]) }
 // methods are safe for concurrent use.
 type Store struct {
 	dir   string
-	cache *frameCache
+	cache *frameCache // of sealed segments
+	pages *pageCache  // of indexes
 
 	// rewriting is held by the one Collect, Seal or Erase at a time.
 	rewriting sync.Mutex
@@ -85,7 +86,7 @@ func (d Damage) String() string {
 // Open opens the store in a folder that exists, which may be empty. One process at
 // a time may have it open; to see to that is for the caller.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	s := &Store{dir: dir, cache: newFrameCache(), bad: map[spot]bool{}, hidden: map[digest]spot{}}
+	s := &Store{dir: dir, cache: newFrameCache(), pages: newPageCache(), bad: map[spot]bool{}, hidden: map[digest]spot{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -155,32 +156,43 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 	}
 	s.files.RLock()
 	defer s.files.RUnlock()
-	var damage error
+	data, damage, err := s.readSound(ctx, c)
+	switch {
+	case err != nil:
+		return nil, err
+	case data == nil && damage != nil:
+		return nil, damage
+	case data == nil:
+		return nil, s.notFound(c)
+	}
+	return data, nil
+}
+
+// readSound returns the bytes of the newest copy of an IPFS block whose bytes are
+// right, or nil, and what was found wrong with copies before. The caller holds
+// files for reading.
+func (s *Store) readSound(ctx context.Context, c cid.Cid) (data []byte, damage, err error) {
 	for {
 		at, err := s.find(digestOf(c), true)
-		if err != nil {
-			return nil, err
-		}
-		if at == nil {
-			if damage != nil {
-				return nil, damage
-			}
-			return nil, s.notFound(c)
+		if at == nil || err != nil {
+			return nil, damage, err
 		}
 		data, err := at.read()
 		if err == nil {
 			err = dag.Block{CID: c, Data: data}.Check()
 		}
 		if err == nil {
-			return data, nil
+			if data == nil {
+				data = []byte{}
+			}
+			return data, damage, nil
 		}
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, dag.ErrHash) {
-			return nil, fmt.Errorf("read segment %d: %w", at.segment, err)
+			return nil, nil, fmt.Errorf("read segment %d: %w", at.segment, err)
 		}
-		// There may be another copy.
 		damage = fmt.Errorf("%w: segment %d, offset %d: %w", dag.ErrHash, at.segment, at.offset, err)
 		if err := s.noteBad(ctx, at); err != nil {
-			return nil, errors.Join(damage, err)
+			return nil, nil, errors.Join(damage, err)
 		}
 	}
 }
@@ -205,28 +217,57 @@ func (s *Store) notFound(c cid.Cid) error {
 }
 
 // Put takes IPFS blocks, whose CIDs must be right: they are not hashed here. One
-// that the store holds is skipped; a damaged one is written again. They are on
-// disk after Sync.
+// that the store holds is skipped; one that is known to be damaged is written
+// again. They are on disk after Sync.
 func (s *Store) Put(_ context.Context, blocks ...dag.Block) error {
 	s.files.RLock()
 	defer s.files.RUnlock()
 	for _, b := range blocks {
-		if err := dag.CheckCID(b.CID); err != nil {
+		if err := checkBlock(b); err != nil {
 			return err
-		}
-		if len(b.Data) > dag.MaxBlockSize {
-			return fmt.Errorf("%w: %s has %d bytes", dag.ErrUnsupported, b.CID, len(b.Data))
 		}
 		// Closed segments lie on disk and are searched without the lock.
 		at, err := s.find(digestOf(b.CID), true)
+		if err == nil && at == nil {
+			err = s.append(b)
+		}
 		if err != nil {
 			return err
 		}
-		if at == nil {
-			if err := s.append(b); err != nil {
-				return err
+	}
+	return nil
+}
+
+// Heal is Put for what is to be relied on: a block that the store holds is read, and
+// written again if its bytes are wrong. It calls absent, unless that is nil, for each
+// block that the store did not hold.
+func (s *Store) Heal(ctx context.Context, absent func(dag.Block), blocks ...dag.Block) error {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	for _, b := range blocks {
+		if err := checkBlock(b); err != nil {
+			return err
+		}
+		data, damage, err := s.readSound(ctx, b.CID)
+		if err == nil && data == nil {
+			err = s.append(b)
+			if err == nil && damage == nil && absent != nil {
+				absent(b)
 			}
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkBlock(b dag.Block) error {
+	if err := dag.CheckCID(b.CID); err != nil {
+		return err
+	}
+	if len(b.Data) > dag.MaxBlockSize {
+		return fmt.Errorf("%w: %s has %d bytes", dag.ErrUnsupported, b.CID, len(b.Data))
 	}
 	return nil
 }
@@ -277,7 +318,7 @@ func (s *Store) open(ctx context.Context) error {
 		}
 		highest = name.number
 		if i == len(names)-1 {
-			closed, err := isClosed(s.dir, name)
+			closed, err := s.isClosed(name)
 			if err != nil {
 				return err
 			}
@@ -294,16 +335,16 @@ func (s *Store) open(ctx context.Context) error {
 
 // isClosed reports whether the last segment has an index that is its own. It has
 // another if closing it failed and it went on to grow.
-func isClosed(dir string, name segmentName) (bool, error) {
+func (s *Store) isClosed(name segmentName) (bool, error) {
 	if name.sealed || !name.indexed {
 		return name.sealed, nil
 	}
-	path := filepath.Join(dir, indexName(name.number))
-	st, err := os.Stat(filepath.Join(dir, name.car()))
+	path := filepath.Join(s.dir, indexName(name.number))
+	st, err := os.Stat(filepath.Join(s.dir, name.car()))
 	if err != nil {
 		return false, err
 	}
-	index, err := openIndex(path)
+	index, err := openIndex(path, s.pages)
 	if err == nil {
 		closed := index.carLen == st.Size()
 		if err := index.close(); closed || err != nil {
