@@ -58,7 +58,7 @@ func BenchmarkFetch(b *testing.B) {
 
 		to, err := Create(ctx, filepath.Join(b.TempDir(), fmt.Sprint("to", len(ours))))
 		must(b, err)
-		src, err := Dial(srv.URL)
+		src, err := to.Dial(srv.URL)
 		must(b, err)
 		start = time.Now()
 		must(b, to.Fetch(ctx, []*Remote{src}, root, nil))

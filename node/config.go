@@ -18,6 +18,11 @@ type Config struct {
 	Gateway string `toml:"gateway"`
 	// Swarm are the multiaddrs on which serve listens for libp2p peers.
 	Swarm []string `toml:"swarm"`
+	// Peers, MDNS, DHT and Routing are those of [ServeOptions].
+	Peers   []string `toml:"peers"`
+	MDNS    bool     `toml:"mdns"`
+	DHT     []string `toml:"dht"`
+	Routing bool     `toml:"routing"`
 }
 
 // DefaultConfig listens on loopback only.
@@ -28,6 +33,12 @@ func DefaultConfig() Config {
 const defaultConfig = `# Where "ipfs-savepoint serve" listens; flags override this.
 gateway = "127.0.0.1:8481"
 swarm = ["/ip4/127.0.0.1/tcp/4480"]
+
+# Who is met, and how others find this node. All of it is off until set.
+# peers = ["/ip4/192.0.2.1/tcp/4480/p2p/12D3KooW..."]   # connected to, and let in
+# mdns = true       # the local network
+# dht = ["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW..."]     # pins are announced there
+# routing = true    # /routing/v1 on the gateway, for IPFS nodes that ask here
 `
 
 func readConfig(dir string) (Config, error) {

@@ -21,6 +21,9 @@ type Progress struct {
 	Source        string // which gave the last of them
 	// SourceBlocks and SourceBytes are what this source gave.
 	SourceBlocks, SourceBytes uint64
+	// Total is how many bytes there are in all, as far as the caller of Fetch
+	// knows; Fetch leaves it 0.
+	Total uint64
 }
 
 // Fetch brings the DAG at root into the repository from the sources, all of which
@@ -148,5 +151,8 @@ func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool)
 type healer struct{ *segments.Store }
 
 func (h healer) Put(ctx context.Context, blocks ...dag.Block) error {
-	return h.Heal(ctx, nil, blocks...)
+	if err := h.Heal(ctx, nil, blocks...); err != nil {
+		return &storeError{err}
+	}
+	return nil
 }

@@ -330,7 +330,7 @@ func TestFetchFromNowhere(t *testing.T) {
 	o := newOrigin(t)
 	peer := "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGRUVh5V9pZ8xW6GdQWkVbFq1TPTUbDoDKRYZ3FQLHwXr"
 	for _, source := range []string{srv.URL, peer} {
-		src, err := Dial(source)
+		src, err := newRepo(t).Dial(source)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue

@@ -34,7 +34,10 @@ type source struct {
 	tasks   int   // being done
 	err     error // why it is not asked any more
 	refused error // the last reason why it did not have something
-	got     dag.Received
+	// bitswap: it has no gateway. One worker then asks it for many blocks at a time.
+	bitswap  bool
+	swapping bool
+	got      dag.Received
 }
 
 // fetch is a fetch in progress: a queue of tasks, of which each source does some at a
@@ -84,7 +87,10 @@ func (f *fetch) received(src *source, blocks, bytes uint64) {
 	src.got.Blocks += blocks
 	src.got.Bytes += bytes
 	if f.progress != nil {
-		f.progress(Progress{f.got.Blocks, f.got.Bytes, src.Name, src.got.Blocks, src.got.Bytes})
+		f.progress(Progress{
+			Blocks: f.got.Blocks, Bytes: f.got.Bytes,
+			Source: src.Name, SourceBlocks: src.got.Blocks, SourceBytes: src.got.Bytes,
+		})
 	}
 }
 
@@ -102,7 +108,7 @@ func (f *fetch) work(ctx context.Context) (whole bool, err error) {
 		var limited context.Context
 		limited, src.cancel = context.WithCancel(ctx)
 		for range sourceTasks {
-			workers.Go(func() { f.serve(limited, src) })
+			workers.Go(func() { f.serve(ctx, limited, src) })
 		}
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -151,22 +157,27 @@ func (f *fetch) reasons(left []task) error {
 	return errors.Join(errs...)
 }
 
-// serve does tasks with one source until there are none, or the source is dropped.
-func (f *fetch) serve(ctx context.Context, src *source) {
+// serve does tasks with one source until there are none, or the source is dropped,
+// which ends asking.
+func (f *fetch) serve(ctx, asking context.Context, src *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		t, ok := f.take(ctx, src)
+		if src.bitswap {
+			f.swap(ctx, asking, src)
+			return
+		}
+		t, ok := f.take(asking, src)
 		if !ok {
 			return
 		}
 		split := f.idleSource()
 		f.mu.Unlock()
-		next, err := f.do(ctx, src, t, split)
+		next, err := f.do(ctx, asking, src, t, split)
 		f.mu.Lock()
 		f.running--
 		src.tasks--
-		f.settle(ctx, src, t, next, err)
+		f.settle(asking, src, t, next, err)
 		f.changed.Broadcast()
 	}
 }
@@ -178,7 +189,7 @@ func (f *fetch) take(ctx context.Context, src *source) (task, bool) {
 			return task{}, false
 		}
 		for i, t := range f.queue {
-			if !slices.Contains(t.asked, src) {
+			if !slices.Contains(t.asked, src) && (src.tasks == 0 || !f.idleFor(t)) {
 				f.queue = slices.Delete(f.queue, i, i+1)
 				f.running++
 				src.tasks++
@@ -198,8 +209,16 @@ func (f *fetch) idleSource() bool {
 	return slices.ContainsFunc(f.sources, func(s *source) bool { return s.err == nil && s.tasks == 0 })
 }
 
+// idleFor reports whether a source that has nothing to do can be asked for a task: it
+// comes before one that has.
+func (f *fetch) idleFor(t task) bool {
+	return slices.ContainsFunc(f.sources, func(s *source) bool {
+		return s.err == nil && s.tasks == 0 && !slices.Contains(t.asked, s)
+	})
+}
+
 // settle notes what became of a task.
-func (f *fetch) settle(ctx context.Context, src *source, t task, next []task, err error) {
+func (f *fetch) settle(asking context.Context, src *source, t task, next []task, err error) {
 	for _, n := range next {
 		f.add(n)
 	}
@@ -211,12 +230,17 @@ func (f *fetch) settle(ctx context.Context, src *source, t task, next []task, er
 		f.failed = err
 		return
 	}
+	if src.peer != nil && isNoGateway(err) {
+		src.bitswap = true
+		f.queue = append(f.queue, t)
+		return
+	}
 	t.asked = append(t.asked, src)
 	f.queue = append(f.queue, t)
 	switch {
 	case errors.Is(err, dag.ErrNotFound): // it may have other things
 		src.refused = err
-	case src.err == nil && ctx.Err() == nil:
+	case src.err == nil && asking.Err() == nil:
 		src.err = err
 		src.cancel()
 	}
@@ -229,7 +253,7 @@ func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
 // do brings one node or the DAG below it, and returns what is missing then.
-func (f *fetch) do(ctx context.Context, src *source, t task, split bool) ([]task, error) {
+func (f *fetch) do(ctx, asking context.Context, src *source, t task, split bool) ([]task, error) {
 	has, err := f.repo.Blocks.Has(ctx, t.cid)
 	if err != nil {
 		return nil, &storeError{err}
@@ -238,7 +262,7 @@ func (f *fetch) do(ctx context.Context, src *source, t task, split bool) ([]task
 		return f.below(ctx, t)
 	}
 	whole := t.levels == 0 && !split || t.cid.Prefix().Codec == cid.Raw
-	got, err := f.receive(ctx, src, t.cid, whole)
+	got, err := f.receive(asking, src, t.cid, whole)
 	if got.Blocks == 0 || got.Linked == 0 {
 		return nil, err
 	}

@@ -1,11 +1,17 @@
 package node
 
 import (
+	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/pnet"
 )
+
+const swarmKeyFile = "swarm.key"
 
 // newIdentity returns a new libp2p key in libp2p's own encoding.
 func newIdentity() ([]byte, error) {
@@ -26,4 +32,22 @@ func (r *Repo) identity() (crypto.PrivKey, error) {
 		return nil, fmt.Errorf("%s: %w", identityFile, err)
 	}
 	return key, nil
+}
+
+// SwarmKey returns the swarm key of the repository, or nil: with one the node talks
+// only to peers that have it too.
+func (r *Repo) SwarmKey() ([]byte, error) {
+	data, err := r.ReadFile(swarmKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// SetSwarmKey makes a swarm key (/key/swarm/psk/1.0.0/) that of the repository.
+func (r *Repo) SetSwarmKey(key []byte) error {
+	if _, err := pnet.DecodeV1PSK(bytes.NewReader(key)); err != nil {
+		return fmt.Errorf("swarm key: %w", err)
+	}
+	return r.WriteFile(swarmKeyFile, key)
 }

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ipfs/boxo/bitswap"
-	"github.com/ipfs/boxo/bitswap/network/bsnet"
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
@@ -27,15 +26,26 @@ const gatewayProtocol = "/ipfs/gateway"
 // ErrExposed: an address that is not on loopback would let anybody read.
 var ErrExposed = errors.New("address is not on loopback")
 
-// ServeOptions says where a node listens.
+// ServeOptions says where a node listens, and for whom.
 type ServeOptions struct {
 	// Gateway is host:port of the HTTP gateway; port 0 takes any.
 	Gateway string
 	// Swarm are multiaddrs for libp2p; with none the node has the gateway only.
 	Swarm []string
-	// Open allows addresses that are not on loopback. Whoever connects there
-	// can read everything in the repository.
+	// Open allows addresses that are not on loopback, and any peer. Whoever
+	// connects there can read everything in the repository.
 	Open bool
+	// Peers are multiaddrs that end in /p2p/<peer id>: connections to them are
+	// kept up, and they may connect from anywhere.
+	Peers []string
+	// MDNS announces the node on the local network and connects to those found.
+	MDNS bool
+	// DHT are the bootstrap peers of a DHT in which the node, as a client,
+	// announces its pins. None if empty.
+	DHT []string
+	// Routing answers delegated routing requests (/routing/v1) on the gateway, so
+	// that an IPFS node that asks here finds this one.
+	Routing bool
 	// Logs finds the logs for /tlog/.
 	Logs LogRoot
 }
@@ -49,13 +59,20 @@ type Network struct {
 	addr    net.Addr
 	wg      sync.WaitGroup
 	errs    chan error
+	// stops ends what was started beside the servers, last first.
+	stops []func() error
 }
 
 // Serve starts the node's network: bitswap, and the gateway over HTTP and over
-// libp2p.
+// libp2p. If the repository has a swarm key, only who has it too can connect to the
+// swarm.
 func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
+	swarmKey, err := r.SwarmKey()
+	if err != nil {
+		return nil, err
+	}
 	if !o.Open {
-		if err := onLoopback(o); err != nil {
+		if err := onLoopback(o, len(swarmKey) > 0); err != nil {
 			return nil, err
 		}
 	}
@@ -68,8 +85,11 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	n := &Network{addr: listener.Addr(), errs: make(chan error, 2)}
-	if err := n.startSwarm(r, o.Swarm, handler); err != nil {
+	if err := n.startSwarm(r, o, swarmKey, handler); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
+	}
+	if o.Routing {
+		handler = n.withRouting(r, handler)
 	}
 	if !o.Open {
 		handler = loopbackOnly(handler)
@@ -84,13 +104,16 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	return n, nil
 }
 
-func onLoopback(o ServeOptions) error {
+func onLoopback(o ServeOptions, hasSwarmKey bool) error {
 	host, _, err := net.SplitHostPort(o.Gateway)
 	if err != nil {
 		return fmt.Errorf("gateway address %q: %w", o.Gateway, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("gateway: %w: %s", ErrExposed, o.Gateway)
+	}
+	if hasSwarmKey || len(o.Peers) > 0 {
+		return nil // who may connect to the swarm is known
 	}
 	for _, s := range o.Swarm {
 		a, err := multiaddr.NewMultiaddr(s)
@@ -118,40 +141,6 @@ func loopbackOnly(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func (n *Network) startSwarm(r *Repo, addrs []string, handler http.Handler) error {
-	key, err := r.identity()
-	if err != nil {
-		return err
-	}
-	listen := libp2p.ListenAddrStrings(addrs...)
-	if len(addrs) == 0 {
-		listen = libp2p.NoListenAddrs // libp2p's own default is every interface
-	}
-	n.host, err = libp2p.New(
-		libp2p.Identity(key),
-		listen,
-		libp2p.DisableRelay(),
-		libp2p.NATManager(nil),
-		libp2p.Ping(false),
-		libp2p.DisableMetrics(),
-	)
-	if err != nil {
-		return err
-	}
-	if len(addrs) == 0 {
-		return nil
-	}
-	// bitswap.New starts its network and stops with its own Close.
-	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, readOnly{r.Blocks})
-	n.p2pHTTP = &libp2phttp.Host{StreamHost: n.host}
-	n.p2pHTTP.SetHTTPHandlerAtPath(gatewayProtocol, "/", handler)
-	n.run(n.p2pHTTP.Serve)
-	// Addrs waits until it listens. If the host were closed before that, its server
-	// would be left waiting for ever.
-	n.p2pHTTP.Addrs()
-	return nil
 }
 
 // run starts a server that Close waits for.
@@ -192,6 +181,9 @@ func (n *Network) Close() error {
 		if err := n.server.Shutdown(ctx); err != nil {
 			errs = append(errs, n.server.Close())
 		}
+	}
+	for _, stop := range slices.Backward(n.stops) {
+		errs = append(errs, stop())
 	}
 	if n.p2pHTTP != nil {
 		errs = append(errs, n.p2pHTTP.Close())

@@ -38,7 +38,7 @@ func serve(t *testing.T, r *Repo, logs LogRoot) *Network {
 
 func dial(t *testing.T, source string) *Remote {
 	t.Helper()
-	r, err := Dial(source)
+	r, err := newRepo(t).Dial(source)
 	must(t, err)
 	t.Cleanup(func() { must(t, r.Close()) })
 	return r
@@ -175,7 +175,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		must(t, err)
 		if use {
 			for _, source := range []string{n.GatewayURL(), n.Addresses()[0]} {
-				remote, err := Dial(source)
+				remote, err := newRepo(t).Dial(source)
 				must(t, err)
 				_, err = remote.Block(ctx, root)
 				must(t, err)
@@ -211,7 +211,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 func TestDialRefuses(t *testing.T) {
 	for _, source := range []string{"", "ftp://host/", "host:80", "http://", "/ip4/127.0.0.1/tcp/1", "/p2p/x", "http://[::1"} {
-		if r, err := Dial(source); err == nil {
+		if r, err := newRepo(t).Dial(source); err == nil {
 			r.Close()
 			t.Errorf("%q is taken for a source", source)
 		}

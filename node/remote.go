@@ -15,7 +15,6 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/peer"
 	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
 )
@@ -33,21 +32,33 @@ const (
 // ErrUnreachable: a source cannot be reached, has not what was asked, or fell silent.
 var ErrUnreachable = errors.New("source cannot be reached")
 
-// Remote is somebody else's gateway, over HTTP or over libp2p. Nothing that it
-// says is believed: callers check every byte. Safe for concurrent use.
+// Remote is somebody else's gateway, over HTTP or over libp2p; a libp2p peer that has
+// none is asked by bitswap in a fetch. Nothing that it says is believed: callers check
+// every byte. Safe for concurrent use.
 type Remote struct {
 	// Name is how the caller wrote the source.
 	Name   string
 	base   string // URL without a trailing slash; empty over libp2p
 	client *http.Client
-	close  func() error
+	peer   *remotePeer // over libp2p
+	// patience is how long it may be silent or slow; stallTimeout if 0.
+	patience time.Duration
+	close    func() error
+}
+
+func (r *Remote) stall() time.Duration {
+	if r.patience == 0 {
+		return stallTimeout
+	}
+	return r.patience
 }
 
 // Dial prepares a source: the URL of a gateway, or a multiaddr that ends in
-// /p2p/<peer id>. The connection is made by the first request.
-func Dial(source string) (*Remote, error) {
+// /p2p/<peer id>, to which this repository's peer id and swarm key are shown. The
+// connection is made by the first request.
+func (r *Repo) Dial(source string) (*Remote, error) {
 	if strings.HasPrefix(source, "/") {
-		return dialPeer(source)
+		return r.dialPeer(source)
 	}
 	u, err := url.Parse(source)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
@@ -56,24 +67,27 @@ func Dial(source string) (*Remote, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	t.ResponseHeaderTimeout = stallTimeout
+	t.MaxIdleConnsPerHost = sourceTasks
 	return &Remote{
 		Name: source, base: strings.TrimSuffix(source, "/"), client: &http.Client{Transport: t},
 		close: func() error { t.CloseIdleConnections(); return nil },
 	}, nil
 }
 
-func dialPeer(source string) (*Remote, error) {
+func (r *Repo) dialPeer(source string) (*Remote, error) {
 	info, err := peer.AddrInfoFromString(source)
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	h, err := libp2p.New(
-		libp2p.NoListenAddrs,
-		libp2p.DisableRelay(),
-		libp2p.Ping(false),
-		libp2p.DisableMetrics(),
-		libp2p.WithDialTimeout(dialTimeout),
-	)
+	key, err := r.identity()
+	if err != nil {
+		return nil, err
+	}
+	swarmKey, err := r.SwarmKey()
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHost(key, nil, swarmKey)
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
@@ -82,9 +96,10 @@ func dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("source %q: %w", source, err), h.Close())
 	}
+	p := &remotePeer{host: h, info: *info, blocks: r.Blocks}
 	return &Remote{
-		Name: source, client: &http.Client{Transport: rt},
-		close: func() error { return errors.Join(web.Close(), h.Close()) },
+		Name: source, client: &http.Client{Transport: rt}, peer: p,
+		close: func() error { return errors.Join(web.Close(), p.close(), h.Close()) },
 	}, nil
 }
 
@@ -96,8 +111,8 @@ func (r *Remote) Close() error { return r.close() }
 func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, error) {
 	caller := ctx
 	ctx, cancel := context.WithCancelCause(caller)
-	watch := time.AfterFunc(dialTimeout+stallTimeout, func() {
-		cancel(fmt.Errorf("%w: %s: silent or too slow for %s", ErrUnreachable, r.Name, stallTimeout))
+	watch := time.AfterFunc(dialTimeout+r.stall(), func() {
+		cancel(fmt.Errorf("%w: %s: silent or too slow for %s", ErrUnreachable, r.Name, r.stall()))
 	})
 	fail := func(err error) (io.ReadCloser, error) {
 		watch.Stop()
@@ -129,14 +144,15 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 		}
 		return fail(err)
 	}
-	watch.Reset(stallTimeout)
-	return &body{ReadCloser: resp.Body, name: r.Name, watch: watch, cancel: cancel, ctx: ctx}, nil
+	watch.Reset(r.stall())
+	return &body{ReadCloser: resp.Body, name: r.Name, stall: r.stall(), watch: watch, cancel: cancel, ctx: ctx}, nil
 }
 
 // body is a response body with a watch on the source's silence.
 type body struct {
 	io.ReadCloser
 	name   string
+	stall  time.Duration
 	watch  *time.Timer
 	cancel context.CancelCauseFunc
 	ctx    context.Context
@@ -147,7 +163,7 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.some += n; b.some >= minRate {
 		b.some = 0
-		b.watch.Reset(stallTimeout)
+		b.watch.Reset(b.stall)
 	}
 	if err == nil || err == io.EOF {
 		return n, err

@@ -51,7 +51,7 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 		return Savepoint{}, err
 	}
 	var reasons []error
-	remotes, err := dial(ctx, places, o)
+	remotes, err := b.dial(ctx, places, o)
 	defer closeAll(remotes)
 	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
 		return Savepoint{}, err
@@ -120,10 +120,10 @@ func sortSources(sources []string) (archives, places []string, err error) {
 
 // dial prepares sources that are not files. A folder is opened as a repository. One
 // of several that cannot be used is reported and left out.
-func dial(ctx context.Context, places []string, o FetchOptions) ([]*source, error) {
+func (b *Bank) dial(ctx context.Context, places []string, o FetchOptions) ([]*source, error) {
 	var out []*source
 	for _, place := range places {
-		s, err := dialOne(ctx, place)
+		s, err := b.dialOne(ctx, place)
 		if err != nil && len(places) == 1 {
 			return out, err
 		}
@@ -145,9 +145,9 @@ type source struct {
 	bank *Bank
 }
 
-func dialOne(ctx context.Context, place string) (*source, error) {
+func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
 	if strings.Contains(place, "://") || strings.Contains(place, "/p2p/") {
-		r, err := node.Dial(place)
+		r, err := b.repo.Dial(place)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 		}
@@ -200,11 +200,19 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
 	for first := true; ; first = false {
 		healed := false
+		total := uint64(0)
 		err := b.repo.Fetch(ctx, remotes, s.CID, func(p node.Progress) {
 			healed = true
-			if progress != nil {
-				progress(p)
+			if progress == nil {
+				return
 			}
+			if total == 0 { // the manifest is the first that comes
+				if m, err := dag.ReadManifest(ctx, b.repo.Blocks, s.CID); err == nil {
+					total = m.Totals.Bytes
+				}
+			}
+			p.Total = total
+			progress(p)
 		})
 		if err != nil {
 			return Savepoint{}, err

@@ -43,7 +43,7 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 		return fmt.Errorf("%w: the bank writes log %s itself", ErrUsage, o.Policy.Origin)
 	}
 	b = b.with(o.Policy)
-	r, err := node.Dial(o.Source)
+	r, err := b.repo.Dial(o.Source)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}

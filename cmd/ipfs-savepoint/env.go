@@ -158,6 +158,26 @@ func trustFlag(cmd *cobra.Command, trust *string) {
 	cmd.Flags().StringVar(trust, "trust", "", "trust policy `FILE` (C2SP tlog-policy) of the log")
 }
 
+// swarmKeyFlag adds --swarm-key to a command that talks to peers.
+func swarmKeyFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "swarm-key", "", "swarm key `FILE`, kept in the repository: talk only to peers that have it")
+}
+
+// keepSwarmKey makes the key in a file that of the repository, if a file was named.
+func (e *env) keepSwarmKey(b *savepoints.Bank, file string) error {
+	if file == "" {
+		return nil
+	}
+	key, err := os.ReadFile(e.path(file))
+	if err != nil {
+		return fmt.Errorf("%w: swarm key: %w", savepoints.ErrUsage, err)
+	}
+	if err := b.Repo().SetSwarmKey(key); err != nil {
+		return fmt.Errorf("%w: %s: %w", savepoints.ErrUsage, file, err)
+	}
+	return nil
+}
+
 // trusted is the repository as a command sees it with --trust FILE.
 type trusted struct {
 	*savepoints.Bank

@@ -9,7 +9,7 @@ import (
 )
 
 func (e *env) fetchCommand() *cobra.Command {
-	var trust string
+	var trust, swarmKey string
 	var from []string
 	cmd := &cobra.Command{
 		Use:   "fetch REF --from SOURCE --trust FILE",
@@ -26,6 +26,9 @@ interrupted goes on where it was. A repository is made if there is none.`,
 				return err
 			}
 			return e.toReceive(cmd.Context(), trust, func(t trusted) error {
+				if err := e.keepSwarmKey(t.Bank, swarmKey); err != nil {
+					return err
+				}
 				s, err := e.fetch(cmd.Context(), t, ref, from)
 				if err != nil {
 					return err
@@ -35,6 +38,7 @@ interrupted goes on where it was. A repository is made if there is none.`,
 		},
 	}
 	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated)")
+	swarmKeyFlag(cmd, &swarmKey)
 	trustFlag(cmd, &trust)
 	return cmd
 }
@@ -48,7 +52,7 @@ func (e *env) fetch(ctx context.Context, t trusted, ref savepoints.Ref, from []s
 		Sources: e.sources(from),
 		Report:  e.note,
 		Progress: func(p node.Progress) {
-			bar.update("fetched %d IPFS blocks, %s, from %s", p.Blocks, size(p.Bytes), p.Source)
+			bar.update("fetched %d IPFS blocks, %s%s, from %s (%s)", p.Blocks, size(p.Bytes), bar.atMost(p.Bytes, p.Total), p.Source, size(p.SourceBytes))
 		},
 	})
 }

@@ -42,6 +42,16 @@ func (p *progress) update(format string, args ...any) {
 	}
 }
 
+// atMost says what there is to do at most, and how long that takes at most if it goes
+// on as until now; nothing if total is not known. What is there already is not known.
+func (p *progress) atMost(done, total uint64) string {
+	if total <= done || done == 0 {
+		return ""
+	}
+	left := time.Since(p.start).Seconds() / float64(done) * float64(total-done)
+	return fmt.Sprintf(" of at most %s, %.0f s left", size(total), left)
+}
+
 // done leaves the terminal's line empty.
 func (p *progress) done() {
 	if p.shown && p.e.terminal {

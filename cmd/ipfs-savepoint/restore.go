@@ -19,7 +19,7 @@ type restoredJSON struct {
 }
 
 func (e *env) restoreCommand() *cobra.Command {
-	var target, trust string
+	var target, trust, swarmKey string
 	var from []string
 	cmd := &cobra.Command{
 		Use:   "restore REF --to DIR [--from SOURCE --trust FILE]",
@@ -49,6 +49,9 @@ run the same command again: what was fetched is kept.`,
 				with = e.toReceive
 			}
 			return with(cmd.Context(), trust, func(t trusted) error {
+				if err := e.keepSwarmKey(t.Bank, swarmKey); err != nil {
+					return err
+				}
 				s, err := e.find(cmd.Context(), t, ref, from)
 				if err != nil {
 					return err
@@ -59,6 +62,7 @@ run the same command again: what was fetched is kept.`,
 	}
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
 	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated; default: the repository itself)")
+	swarmKeyFlag(cmd, &swarmKey)
 	trustFlag(cmd, &trust)
 	return cmd
 }

@@ -23,6 +23,9 @@ type serveOptions struct {
 	gateway       string
 	swarm         []string
 	open          bool
+	swarmKey      string
+	peers, dht    []string
+	mdns, routing bool
 }
 
 // servingJSON is the content of serve.json, and what serve prints when it listens.
@@ -71,6 +74,11 @@ written to serve.json in the repository. Port 0 takes any free port.`,
 	f.StringVar(&o.gateway, "gateway", "", "`HOST:PORT` of the gateway (default from config.toml)")
 	f.StringArrayVar(&o.swarm, "swarm", nil, "`MULTIADDR` for libp2p peers (may be repeated; default from config.toml)")
 	f.BoolVar(&o.open, "open", false, "allow addresses that are not on loopback: whoever connects can read everything")
+	f.StringArrayVar(&o.peers, "peer", nil, "stay connected to the peer at `MULTIADDR`, and let it in (may be repeated)")
+	f.BoolVar(&o.mdns, "mdns", false, "find peers on the local network, and be found")
+	f.StringArrayVar(&o.dht, "dht", nil, "announce pins in the DHT of the peer at `MULTIADDR` (may be repeated)")
+	f.BoolVar(&o.routing, "routing", false, "answer delegated routing requests (/routing/v1) on the gateway")
+	swarmKeyFlag(cmd, &o.swarmKey)
 	trustFlag(cmd, &o.trust)
 	return cmd
 }
@@ -88,6 +96,9 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 		}
 		b, policy = t.Bank, t.policy
 	}
+	if err := e.keepSwarmKey(b, o.swarmKey); err != nil {
+		return err
+	}
 	config := b.Repo().Config
 	if o.gateway != "" {
 		config.Gateway = o.gateway
@@ -95,7 +106,11 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	if len(o.swarm) > 0 {
 		config.Swarm = o.swarm
 	}
-	n, err := b.Repo().Serve(ctx, node.ServeOptions{Gateway: config.Gateway, Swarm: config.Swarm, Open: o.open, Logs: b.LogRoot})
+	n, err := b.Repo().Serve(ctx, node.ServeOptions{
+		Gateway: config.Gateway, Swarm: config.Swarm, Open: o.open, Logs: b.LogRoot,
+		Peers: append(config.Peers, o.peers...), DHT: append(config.DHT, o.dht...),
+		MDNS: config.MDNS || o.mdns, Routing: config.Routing || o.routing,
+	})
 	if err != nil {
 		return err
 	}

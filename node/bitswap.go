@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
+	"github.com/ipfs/boxo/bitswap/client"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// maxWants is how many blocks a peer is asked for at a time. Peers forget wants
+// beyond 1,024 and are told again only after a minute.
+const maxWants = 500
+
+// remotePeer is a libp2p peer, and a bitswap client for it that begins with the
+// first want.
+type remotePeer struct {
+	host   host.Host
+	info   peer.AddrInfo
+	blocks *segments.Store
+
+	once   sync.Once
+	net    interface{ Stop() }
+	client *client.Client
+}
+
+// isNoGateway reports whether a peer was reached that offers no gateway.
+func isNoGateway(err error) bool {
+	var unsupported multistream.ErrNotSupported[protocol.ID]
+	return errors.As(err, &unsupported)
+}
+
+// connect makes the connection, and starts the client that talks over it.
+func (p *remotePeer) connect(ctx context.Context) error {
+	p.once.Do(func() {
+		net := bsnet.NewFromIpfsHost(p.host)
+		p.client = client.New(context.Background(), net, nil, readOnly{p.blocks})
+		net.Start(p.client)
+		p.net = net
+	})
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return p.host.Connect(ctx, p.info)
+}
+
+func (p *remotePeer) close() error {
+	if p.client == nil {
+		return nil
+	}
+	p.net.Stop()
+	return p.client.Close()
+}
+
+// swap does tasks with a source by bitswap, many at a time. The caller holds mu; one
+// worker of the source is enough.
+func (f *fetch) swap(ctx, asking context.Context, src *source) {
+	if src.swapping {
+		return
+	}
+	src.swapping = true
+	defer func() { src.swapping = false }()
+	for {
+		first, ok := f.take(asking, src)
+		if !ok {
+			return
+		}
+		tasks := append([]task{first}, f.takeMore(src, maxWants-1)...)
+		f.mu.Unlock()
+		next, left, err := f.want(ctx, asking, src, tasks)
+		f.mu.Lock()
+		f.running -= len(tasks)
+		src.tasks -= len(tasks)
+		for _, t := range left {
+			f.settle(asking, src, t, nil, err)
+		}
+		f.settleMore(next, err)
+		f.changed.Broadcast()
+	}
+}
+
+// takeMore takes up to n tasks that are there.
+func (f *fetch) takeMore(src *source, n int) []task {
+	var more []task
+	f.queue = slices.DeleteFunc(f.queue, func(t task) bool {
+		if len(more) == n || slices.Contains(t.asked, src) {
+			return false
+		}
+		more = append(more, t)
+		return true
+	})
+	f.running += len(more)
+	src.tasks += len(more)
+	return more
+}
+
+// settleMore adds tasks, and notes an error of the repository.
+func (f *fetch) settleMore(next []task, err error) {
+	for _, n := range next {
+		f.add(n)
+	}
+	if own := (*storeError)(nil); errors.As(err, &own) {
+		f.failed = err
+	}
+}
+
+// want asks a peer for the nodes of tasks. It returns the tasks for what is missing
+// below those that came, and those that did not come, with the reason.
+func (f *fetch) want(ctx, asking context.Context, src *source, tasks []task) (next, left []task, err error) {
+	if err := src.peer.connect(asking); err != nil {
+		return nil, tasks, fmt.Errorf("%w: %s: %w", ErrUnreachable, src.Name, err)
+	}
+	asking, cancel := context.WithCancel(asking)
+	defer cancel()
+	watch := time.AfterFunc(src.stall(), cancel)
+	defer watch.Stop()
+	open := map[cid.Cid]task{}
+	var wants []cid.Cid
+	for _, t := range tasks {
+		open[t.cid] = t
+		wants = append(wants, t.cid)
+	}
+	arriving, err := src.peer.client.GetBlocks(asking, wants)
+	if err != nil {
+		return nil, tasks, fmt.Errorf("%w: %s: %w", ErrUnreachable, src.Name, err)
+	}
+	for b := range arriving {
+		t, wanted := open[b.Cid()]
+		block := dag.Block{CID: b.Cid(), Data: b.RawData()}
+		if !wanted || block.Check() != nil {
+			continue
+		}
+		watch.Reset(src.stall())
+		delete(open, t.cid)
+		err := healer{f.repo.Blocks}.Put(ctx, block)
+		var below []task
+		if err == nil {
+			f.received(src, 1, uint64(len(block.Data)))
+			below, err = f.below(ctx, t)
+		}
+		if err != nil {
+			return next, append(left, t), err
+		}
+		next = append(next, below...)
+	}
+	for _, t := range open {
+		left = append(left, t)
+	}
+	if len(left) > 0 {
+		err = fmt.Errorf("%w: %s did not send %s in %s", dag.ErrNotFound, src.Name, left[0].cid, src.stall())
+	}
+	return next, left, err
+}
