@@ -71,6 +71,8 @@ func (r router) PutIPNS(context.Context, ipns.Name, *ipns.Record) error {
 }
 
 // ProvideBitswap is a historic part of the API.
+//
+//lint:ignore SA1019 the interface still has it
 func (r router) ProvideBitswap(context.Context, *server.BitswapWriteProvideRequest) (time.Duration, error) {
 	return 0, routing.ErrNotSupported
 }
