@@ -47,7 +47,7 @@ func (b *Builder) Finish(ctx context.Context) (Link, error) { return b.paths.fin
 func CheckPaths(paths iter.Seq[string]) error {
 	ctx := context.Background() // nothing below waits
 	g := newGrouping(func(_ context.Context, lists [][]entry) (Link, error) {
-		_, err := sortEntries(lists...)
+		_, err := profile.sortEntries(lists...)
 		return Link{}, err
 	})
 	for path := range paths {

@@ -217,12 +217,70 @@ func addAll(ctx context.Context, b *Builder, documents map[string]Link) error {
 // Directories that several cores lay out are boxo's too.
 func TestLargeDirectoryEqualsBoxo(t *testing.T) {
 	ctx := context.Background()
-	for _, p := range []layout{profile, {8, 1 << 10}, {64, 4 << 10}, {256, 256 << 10}} {
+	for _, p := range []layout{profile, {8, 1 << 10, 0}, {64, 4 << 10, 0}, {256, 256 << 10, 0}} {
 		for _, n := range []int{partEntries - 1, partEntries, partEntries + 1, 9000} {
 			entries := someEntries(uint64(n), n)
 			want := boxoDirectory(t, p, entries)
 			if got, err := p.writeDirectory(ctx, Discard, entries[:n/3], entries[n/3:]); err != nil || got != want {
 				t.Errorf("fan-out %d, %d entries: %v (%v), boxo says %v", p.fanout, n, got, err, want)
+			}
+		}
+	}
+}
+
+// entriesIn returns so many entries whose hashes begin with these bits, and one for
+// each of the beginnings in alone.
+func entriesIn(n int, at position, alone ...position) []entry {
+	var entries []entry
+	found := make([]bool, len(alone))
+	for i, have := 0, 0; have < n || slices.Contains(found, false); i++ {
+		name := fmt.Sprintf("document %d", i)
+		e := newEntry(name, RawBlock([]byte(name)).link())
+		if at.leads(e.hash) && have < n {
+			entries = append(entries, e)
+			have++
+		}
+		for j, a := range alone {
+			if a.leads(e.hash) && !found[j] {
+				found[j] = true
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries
+}
+
+// One shard has nearly all entries, or all: whatever core lays it out, it stands in
+// its place.
+func TestUnevenDirectoryEqualsBoxo(t *testing.T) {
+	ctx := context.Background()
+	full, none := position{3, 4}, []position(nil)
+	others := []position{{0, 4}, {7, 4}, {15, 4}}
+	all := make([]position, 0, 15)
+	for i := range uint64(16) {
+		if i != 3 {
+			all = append(all, position{i, 4})
+		}
+	}
+	for _, part := range []int{0, 2, 3, 40} {
+		p := layout{Fanout, DirectoryThreshold, part}
+		for _, n := range []int{p.partLen() - 1, p.partLen(), p.partLen() + 1, 200} {
+			for name, alone := range map[string][]position{"none": none, "one": others[:1], "some": others, "all": all, "below": {{0x31, 8}, {0x35, 8}}} {
+				for _, at := range []position{full, {0x3f, 8}, {0x3f2, 12}} {
+					if at.used == 12 && n > 200 || at == full && name == "below" {
+						continue // takes long to find; lies in it
+					}
+					entries := entriesIn(n, at, alone...)
+					want := boxoDirectory(t, p, entries)
+					m := newMemory()
+					got, err := p.writeDirectory(ctx, m, entries)
+					if err != nil || got != want {
+						t.Fatalf("part %d, %d entries at %x, alone: %s: %v (%v), boxo says %v", part, n, at.bits, name, got, err, want)
+					}
+					if back, err := p.list(ctx, m, got); err != nil || len(back) != len(entries) {
+						t.Fatalf("part %d, %d entries at %x, alone: %s: %d read back, %v", part, n, at.bits, name, len(back), err)
+					}
+				}
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func byHash(a, b entry) int { return cmp.Compare(a.hash, b.hash) }
 // children first. Every form follows from the set of entries alone. Nothing is put
 // if names are equal (ErrName) or collide (ErrNameCollision).
 func (p layout) writeDirectory(ctx context.Context, sink Sink, lists ...[]entry) (Link, error) {
-	sorted, err := sortEntries(lists...)
+	sorted, err := p.sortEntries(lists...)
 	if err != nil {
 		return Link{}, err
 	}
@@ -46,7 +46,7 @@ func (p layout) writeDirectory(ctx context.Context, sink Sink, lists ...[]entry)
 
 // sortEntries returns the entries of the lists sorted by hash. It refuses equal
 // names and equal hashes.
-func sortEntries(lists ...[]entry) ([]entry, error) {
+func (p layout) sortEntries(lists ...[]entry) ([]entry, error) {
 	// The first eight bits of the hash make parts that all cores can sort.
 	var ends [256]int
 	total := 0
@@ -67,7 +67,7 @@ func sortEntries(lists ...[]entry) ([]entry, error) {
 			all[*i] = e
 		}
 	}
-	if total <= partEntries {
+	if total <= p.partLen() {
 		return all, sortPart(all)
 	}
 	return all, inOrder(len(ends), func(i int) error {
@@ -116,15 +116,6 @@ type directory struct {
 	root *shard  // of a HAMT
 }
 
-// openDirectory reads the top node of the directory at link.
-func (p layout) openDirectory(ctx context.Context, src Source, link Link) (*directory, error) {
-	n, err := getNode(ctx, src, link.CID)
-	if err != nil {
-		return nil, err
-	}
-	return p.directoryOf(src, link, n)
-}
-
 // directoryOf is the directory whose top node is n, found at link.
 func (p layout) directoryOf(src Source, link Link, n node) (*directory, error) {
 	d := &directory{layout: p, src: src, link: link}
@@ -161,7 +152,7 @@ func (p layout) entriesOf(n node) ([]entry, error) {
 	if p.basicLen(list) > p.threshold {
 		return nil, fmt.Errorf("%w: a basic node of more than %d bytes, where a HAMT is due", ErrNotCanonical, p.threshold)
 	}
-	if _, err := sortEntries(list); err != nil {
+	if _, err := p.sortEntries(list); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotCanonical, err)
 	}
 	return list, nil

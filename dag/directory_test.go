@@ -61,7 +61,7 @@ func newBoxo() ipld.DAGService {
 	return merkledag.NewDAGService(blockservice.New(bs, offline.Exchange(bs)))
 }
 
-func boxoBuild(t testing.TB, p layout, entries []entry) uio.Directory {
+func boxoBuild(t fataler, p layout, entries []entry) uio.Directory {
 	t.Helper()
 	d, err := uio.NewDirectory(newBoxo(),
 		uio.WithMaxHAMTFanout(p.fanout),
@@ -80,7 +80,7 @@ func boxoBuild(t testing.TB, p layout, entries []entry) uio.Directory {
 }
 
 // boxoDirectory is the oracle: the directory as boxo builds it from nothing.
-func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
+func boxoDirectory(t fataler, p layout, entries []entry) Link {
 	t.Helper()
 	d := boxoBuild(t, p, entries)
 	n, err := d.GetNode()
@@ -96,7 +96,11 @@ func boxoDirectory(t testing.TB, p layout, entries []entry) Link {
 
 // list is every entry of the directory at link.
 func (p layout) list(ctx context.Context, src Source, link Link) ([]entry, error) {
-	d, err := p.openDirectory(ctx, src, link)
+	n, err := getNode(ctx, src, link.CID)
+	if err != nil {
+		return nil, err
+	}
+	d, err := p.directoryOf(src, link, n)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +141,7 @@ func someEntries(seed uint64, n int) []entry {
 
 func TestDirectoryEqualsBoxo(t *testing.T) {
 	ctx := context.Background()
-	for _, p := range []layout{profile, {16, 1 << 10}, {32, 2 << 10}, {64, 16 << 10}, {256, 256 << 10}} {
+	for _, p := range []layout{profile, {16, 1 << 10, 7}, {32, 2 << 10, 0}, {64, 16 << 10, 0}, {256, 256 << 10, 0}} {
 		for _, n := range []int{0, 1, 2, p.fanout, p.fanout + 1, 50, 100, 255, 256, 257, 3000} {
 			entries := someEntries(uint64(n), n)
 			want := boxoDirectory(t, p, entries)
@@ -175,13 +179,13 @@ func TestDirectoryThreshold(t *testing.T) {
 func TestDirectoryProperty(t *testing.T) {
 	ctx := context.Background()
 	rapid.Check(t, func(t *rapid.T) {
-		p := layout{rapid.SampledFrom([]int{16, 32, 64}).Draw(t, "fanout"), rapid.IntRange(64, 4096).Draw(t, "threshold")}
+		p := layout{rapid.SampledFrom([]int{16, 32, 64}).Draw(t, "fanout"), rapid.IntRange(64, 4096).Draw(t, "threshold"), rapid.IntRange(2, 60).Draw(t, "part")}
 		names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z0-9é]{1,40}`), 0, 120, rapid.ID[string]).Draw(t, "names")
 		var entries []entry
 		for _, n := range names {
 			entries = append(entries, entry{n, nameHash(n), Link{RawBlock([]byte(n)).CID, rapid.Uint64Range(0, 1<<40).Draw(t, "size")}})
 		}
-		want := boxoDirectory(new(testing.T), p, entries)
+		want := boxoDirectory(t, p, entries)
 		m := newMemory()
 		got, err := p.writeDirectory(ctx, m, entries)
 		if err != nil || got != want {

@@ -2,7 +2,6 @@ package dag
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -206,10 +205,7 @@ func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Wr
 		return fmt.Errorf("%w: chunk %s has %d bytes where %d belong", ErrNotCanonical, link.CID, len(data), bytes)
 	}
 	if _, err := w.Write(data); err != nil {
-		return errors.Join(errWrite, err)
+		return fmt.Errorf("write document: %w", err)
 	}
 	return nil
 }
-
-// errWrite marks an error of the writer, not of the DAG.
-var errWrite = errors.New("write document")

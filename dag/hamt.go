@@ -5,18 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 )
 
-// partEntries is the number of entries that one core lays out at a time. The
-// nodes of a few such parts are in memory at once.
-const partEntries = 1024
-
-// writeHAMT puts the shards of the HAMT of the entries, which it sorts by hash.
+// writeHAMT puts the shards of the HAMT of the entries, which are sorted by hash.
 // Parts of it are laid out on all cores and put in order, so that the same entries
 // are put as the same sequence of blocks.
 func (p layout) writeHAMT(ctx context.Context, sink Sink, entries []entry) (Link, error) {
-	slices.SortFunc(entries, byHash)
 	parts := p.parts(nil, entries, 0)
 	links := make([]Link, 0, len(parts))
 	err := inOrder(len(parts), func(i int) laidOut {
@@ -33,8 +27,8 @@ func (p layout) writeHAMT(ctx context.Context, sink Sink, entries []entry) (Link
 	if err != nil {
 		return Link{}, err
 	}
-	if len(parts) == 1 {
-		return links[0], nil
+	if len(parts) == 1 && parts[0].used == 0 {
+		return links[0], nil // all of it
 	}
 	w := shardWriter{layout: p, parts: links}
 	l, err := w.layOut(entries, 0)
@@ -56,9 +50,10 @@ type part struct {
 	used    int
 }
 
-// parts appends the largest parts that have at most partEntries entries, in order.
+// parts appends the largest parts that are short enough for one core, in order. An
+// entry that is alone in its slot is in none of them, unless all are in one part.
 func (p layout) parts(to []part, entries []entry, used int) []part {
-	if len(entries) <= partEntries || used+p.width() > hashBits {
+	if len(entries) <= p.partLen() || used+p.width() > hashBits {
 		return append(to, part{entries, used})
 	}
 	for _, group := range p.slots(entries, used) {
@@ -90,14 +85,14 @@ func (p layout) slots(entries []entry, used int) iter.Seq2[int, []entry] {
 // shardWriter encodes shards, children before parents.
 type shardWriter struct {
 	layout
-	parts  []Link   // to shards of at most partEntries that are laid out, in order
+	parts  []Link   // to the shards that are laid out already, in order
 	links  []pbLink // of the shards that are begun, the outermost first
 	blocks []Block  // those that are done
 }
 
 // layOut encodes the shard of the entries and what is below it.
 func (w *shardWriter) layOut(entries []entry, used int) (Link, error) {
-	if w.parts != nil && len(entries) <= partEntries {
+	if w.parts != nil && len(entries) <= w.partLen() {
 		l := w.parts[0]
 		w.parts = w.parts[1:]
 		return l, nil

@@ -19,9 +19,22 @@ const (
 type layout struct {
 	fanout    int // a power of two, 8 to 256
 	threshold int
+	// part is the number of entries that one core lays out at a time; partEntries
+	// if 0. What comes out does not depend on it.
+	part int
 }
 
 var profile = layout{fanout: Fanout, threshold: DirectoryThreshold}
+
+// partEntries keeps all cores busy, and the nodes of few parts in memory at once.
+const partEntries = 1024
+
+func (p layout) partLen() int {
+	if p.part == 0 {
+		return partEntries
+	}
+	return p.part
+}
 
 // hashBits is the length of nameHash.
 const hashBits = 64

@@ -35,7 +35,7 @@ func BenchmarkProfile(b *testing.B) {
 					continue // far above every threshold all are the same
 				}
 				b.Run(fmt.Sprintf("n=%d/F=%d/T=%d", n, fanout, threshold>>10), func(b *testing.B) {
-					measureProfile(b, layout{fanout, threshold}, n)
+					measureProfile(b, layout{fanout: fanout, threshold: threshold}, n)
 				})
 			}
 		}
