@@ -27,10 +27,11 @@ func NewBuilder(sink Sink) *Builder {
 	})}
 }
 
-// Add adds the document at path, which has been put before. Of a directory with
-// equal names (ErrName) or names that collide (ErrNameCollision) no node is put;
-// see [CheckPaths] to know before anything is. A link that cannot be a document's
-// is refused with ErrUnsupported.
+// Add adds the document at path, which [WriteDocument] has put before. Of a directory
+// with equal names (ErrName) or names that collide (ErrNameCollision) no node is put,
+// but directories that ended before are: whoever wants to know before anything is
+// written asks [CheckPaths]. A link that cannot be a document's is refused with
+// ErrUnsupported.
 func (b *Builder) Add(ctx context.Context, path string, l Link) error {
 	if err := checkDocument(l); err != nil {
 		return fmt.Errorf("document %q: %w", path, err)
@@ -38,12 +39,13 @@ func (b *Builder) Add(ctx context.Context, path string, l Link) error {
 	return b.paths.add(ctx, path, l)
 }
 
-// Finish puts the nodes that are left and returns the link to the state.
+// Finish puts the nodes that are left and returns the link to the state. The Builder
+// must not be used any more.
 func (b *Builder) Finish(ctx context.Context) (Link, error) { return b.paths.finish(ctx) }
 
 // CheckPaths reports whether the documents of one state can have these paths,
-// which come in an order that a [Builder] takes. The error wraps ErrName or
-// ErrNameCollision.
+// which come in an order that a [Builder] takes. It holds what a Builder holds. The
+// error wraps ErrName or ErrNameCollision.
 func CheckPaths(paths iter.Seq[string]) error {
 	ctx := context.Background() // nothing below waits
 	g := newGrouping(func(_ context.Context, lists [][]entry) (Link, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"pgregory.net/rapid"
@@ -267,7 +268,7 @@ func TestUnevenDirectoryEqualsBoxo(t *testing.T) {
 		for _, n := range []int{p.partLen() - 1, p.partLen(), p.partLen() + 1, 200} {
 			for name, alone := range map[string][]position{"none": none, "one": others[:1], "some": others, "all": all, "below": {{0x31, 8}, {0x35, 8}}} {
 				for _, at := range []position{full, {0x3f, 8}, {0x3f2, 12}} {
-					if at.used == 12 && n > 200 || at == full && name == "below" {
+					if at.used == 12 && n > 41 || at == full && name == "below" {
 						continue // takes long to find; lies in it
 					}
 					entries := entriesIn(n, at, alone...)
@@ -307,8 +308,11 @@ func TestInOrder(t *testing.T) {
 			if stopped := stop >= 0 && stop < n; stopped != errors.Is(err, errFull) || !stopped && len(got) != n {
 				t.Errorf("%d results of %d, stopped at %d: %v", len(got), n, stop, err)
 			}
-			if after := runtime.NumGoroutine(); after > before {
-				t.Errorf("%d goroutines are left", after-before)
+			// A goroutine that has done its work may still be there for a moment.
+			for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+				if time.Now().After(end) {
+					t.Fatalf("%d goroutines are left", runtime.NumGoroutine()-before)
+				}
 			}
 		}
 	}

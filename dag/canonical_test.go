@@ -36,6 +36,7 @@ func named(name string, l Link) pbLink { return newLink("", name, l) }
 // their hashes, and returns the root shard.
 func hamt(t *testing.T, m *memory, p layout, entries []entry) node {
 	t.Helper()
+	slices.SortFunc(entries, byHash)
 	l, err := p.writeHAMT(context.Background(), m, entries)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +65,7 @@ var reasons = map[string]string{
 	"basic where a HAMT is due":               `a basic node of more than 4096 bytes, where a HAMT is due`,
 	"a basic directory in place of a shard":   `UnixFS type 1 in place of a shard`,
 	"a document of one chunk that is not raw": `is not a document of more than one chunk`,
-	"shards that link one shard 16 times":     `add up to more than 64 bits`,
+	"shards that link one shard 16 times":     `is in another slot than its hash says`,
 	"colliding names":                         `names collide`,
 	"a HAMT of one":                           `a HAMT, where a basic node of at most 4096 bytes is due`,
 	"a HAMT where basic is due":               `a HAMT, where a basic node of at most 4096 bytes is due`,
@@ -90,7 +91,7 @@ var reasons = map[string]string{
 	"an entry in another slot":                `"document 000" is in another slot than its hash says`,
 	"an entry in another slot of a child":     `"document 000" is in another slot than its hash says`,
 	"a name in two slots":                     `"document 000" is in another slot than its hash says`,
-	"sizes that add up to more than 64 bits":  `has 8 bytes where 4 belong`,
+	"sizes that add up to more than 63 bits":  `has 8 bytes where 4 belong`,
 	"a long name":                             `has 256 bytes, more than 255`,
 	"a HAMT without entries":                  `a shard without links`,
 	"a slot that the bitfield lacks":          `of other slots than the links'`,
@@ -221,7 +222,7 @@ func TestNotCanonical(t *testing.T) {
 			return basic(named("c", grown(m.put(basic(named("a", x))), 1)))
 		},
 		"a wrong size of a document": func(m *memory) node { return basic(named("a", grown(x, 1))) },
-		"sizes that add up to more than 64 bits": func(m *memory) node {
+		"sizes that add up to more than 63 bits": func(m *memory) node {
 			return basic(named("a", x), named("b", grown(x, math.MaxUint64-3)))
 		},
 		"an empty collection": func(m *memory) node { return basic(named("a", x), named("c", m.put(basic()))) },
@@ -244,10 +245,10 @@ func TestNotCanonical(t *testing.T) {
 			}
 			return n
 		},
-		// A chain that says of a document of 8 bytes what would be 16^15 entries.
+		// A chain that says of a document of 8 bytes what would be 16^12 entries.
 		"shards that link one shard 16 times": func(m *memory) node {
 			n := hamt(t, m, profile, many(1))
-			for range 15 {
+			for range 12 {
 				child := m.put(n)
 				n = node{typ: typeHAMTShard, hashType: hashMurmur3, fanout: Fanout, data: []byte{0xff, 0xff}}
 				for slot := range Fanout {
@@ -325,16 +326,25 @@ type unchecked map[cid.Cid][]byte
 
 func (u unchecked) Get(_ context.Context, c cid.Cid) ([]byte, error) { return u[c], nil }
 
-// A shard that links itself from every slot ends after as many levels as a hash
-// has, not after 16 to the power of that.
-func TestShardLinksItself(t *testing.T) {
-	n := node{typ: typeHAMTShard, hashType: hashMurmur3, fanout: Fanout, data: []byte{0xff, 0xff}}
-	self := newBlock(codecPB, nil).link()
-	for slot := range Fanout {
-		n.links = append(n.links, named(profile.prefix(slot), self))
+// Names whose hashes are equal cannot be told apart below the last bit of a hash,
+// however deep their shards lie.
+func TestShardBelowTheLastBit(t *testing.T) {
+	a, b := collidingNames(t)
+	m := newMemory()
+	doc := m.putRaw(nil)
+	shard := func(links ...pbLink) node {
+		n := node{typ: typeHAMTShard, hashType: hashMurmur3, fanout: Fanout, links: links}
+		slots := profile.bitfieldOf(links)
+		n.data = slots.bytes()
+		return n
 	}
-	src := unchecked{self.CID: n.encode()}
-	if _, err := VerifyState(context.Background(), src, self.CID, Totals{1, 1}); !errors.Is(err, ErrNotCanonical) {
+	named := func(slot int, name string, l Link) pbLink { return newLink(profile.prefix(slot), name, l) }
+	l := m.put(shard(named(0, a, doc), named(1, b, doc)))
+	for used := hashBits - profile.width(); used >= 0; used -= profile.width() {
+		l = m.put(shard(named(profile.slot(nameHash(a), used), "", l)))
+	}
+	_, err := VerifyState(context.Background(), m, l.CID, Totals{9, 9})
+	if !errors.Is(err, ErrNotCanonical) || !strings.Contains(err.Error(), "below the last bit") {
 		t.Errorf("verified: %v", err)
 	}
 }
@@ -355,6 +365,18 @@ func TestVerifyStateLimit(t *testing.T) {
 	got, err := VerifyState(ctx, m, l.CID, Totals{100, 1 << 40})
 	if !errors.Is(err, ErrNotCanonical) || got.Documents > 101 {
 		t.Errorf("%v: %v", got, err)
+	}
+}
+
+// A state that is larger than it should be is not read to its end.
+func TestVerifyStateBytes(t *testing.T) {
+	m := newMemory()
+	root, totals := buildState(t, m, map[string][]byte{"a": pattern(10), "b": pattern(20)})
+	for bytes, ok := range map[uint64]bool{totals.Bytes: true, totals.Bytes - 1: false, 0: false} {
+		_, err := VerifyState(context.Background(), m, root.CID, Totals{2, bytes})
+		if ok != (err == nil) || !ok && !errors.Is(err, ErrNotCanonical) {
+			t.Errorf("at most %d bytes: %v", bytes, err)
+		}
 	}
 }
 

@@ -40,12 +40,7 @@ func WritePartialCAR(ctx context.Context, w io.Writer, src Source, held []cid.Ci
 	if err := writeHeader(out, roots); err != nil {
 		return err
 	}
-	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
-		if codecOf(c) == codecRaw {
-			return nil, nil
-		}
-		return src.Get(ctx, c)
-	})
+	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) { return getUnlessRaw(ctx, src, c) })
 	if err := walk.walk(held); err != nil {
 		return fmt.Errorf("what is held: %w", err)
 	}
@@ -119,7 +114,8 @@ type CARReader struct {
 	Roots []cid.Cid
 }
 
-// ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated.
+// ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated, or
+// is the reader's own.
 func ReadCAR(r io.Reader) (*CARReader, error) {
 	src := &input{r: r}
 	section := &sectionReader{r: bufio.NewReaderSize(src, 1<<18)}
@@ -187,7 +183,8 @@ func (in *input) classify(err error) error {
 }
 
 // Next returns the next IPFS block, checked against its CID, or io.EOF. The
-// error wraps ErrTruncated, ErrMalformed, ErrHash or ErrUnsupported.
+// error wraps ErrTruncated, ErrMalformed, ErrHash or ErrUnsupported, or is the
+// reader's own.
 func (r *CARReader) Next() (Block, error) {
 	b, err := r.next()
 	if err != nil {
@@ -217,7 +214,8 @@ func (r *CARReader) next() (Block, error) {
 // left that Received counts as linked.
 //
 // Blocks are read ahead and checked on all cores. If the CAR's reader is an
-// io.Closer, an error closes it, so that nothing waits for it any longer.
+// io.Closer, an error or the end of ctx closes it, so that nothing waits for it any
+// longer. It holds some 100 bytes for every link that it has met.
 //
 // progress, if not nil, is called now and then with the counts so far.
 func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, progress func(Received)) (Received, error) {
@@ -225,6 +223,8 @@ func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, pro
 	for _, root := range roots {
 		c.link(root)
 	}
+	stop := context.AfterFunc(ctx, r.src.close)
+	defer stop()
 	err := pipeline(r.batches(), checkBatch, func(b carBatch) error {
 		err := errors.Join(ctx.Err(), c.put(ctx, b))
 		if err != nil {
@@ -254,8 +254,12 @@ type carBatch struct {
 	err    error
 }
 
-// carBatchSize is how many bytes of blocks are handed over together.
-const carBatchSize = 256 << 10
+// carBatchSize is how many bytes of blocks are handed over together. Each counts for
+// blockCost more than its data, so that blocks without data end a batch too.
+const (
+	carBatchSize = 256 << 10
+	blockCost    = 256
+)
 
 // batches reads the CAR. A batch ends where nothing has arrived yet to follow, so
 // that a slow source does not keep back what is wrong with it.
@@ -267,7 +271,7 @@ func (r *CARReader) batches() iter.Seq[carBatch] {
 				var block Block
 				if block, b.err = r.next(); b.err == nil {
 					b.blocks = append(b.blocks, block)
-					n += len(block.Data)
+					n += len(block.Data) + blockCost
 					if r.section.r.Buffered() == 0 {
 						break
 					}

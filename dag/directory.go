@@ -41,6 +41,9 @@ func (p layout) writeDirectory(ctx context.Context, sink Sink, lists ...[]entry)
 		n.links[i] = newLink("", e.name, e.link)
 	}
 	b, l := n.block()
+	if err := l.checkTotal(); err != nil {
+		return Link{}, err
+	}
 	return l, sink.Put(ctx, b)
 }
 
@@ -233,6 +236,9 @@ func (d *directory) write(ctx context.Context, sink Sink) (Link, error) {
 	}
 	w := shardWriter{layout: d.layout}
 	l := d.encode(d.root, &w)
+	if err := l.checkTotal(); err != nil {
+		return Link{}, err
+	}
 	return l, sink.Put(ctx, w.blocks...)
 }
 
@@ -245,6 +251,9 @@ func (n node) checkSize(link Link) error {
 }
 
 func getNode(ctx context.Context, src Source, c cid.Cid) (node, error) {
+	if err := ctx.Err(); err != nil {
+		return node{}, err // sources in memory do not look
+	}
 	if codecOf(c) != codecPB {
 		return node{}, fmt.Errorf("%w: %s is not a UnixFS node", ErrNotCanonical, c)
 	}

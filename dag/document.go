@@ -21,7 +21,7 @@ const (
 
 // WriteDocument writes the bytes of r to sink and returns the link to them and
 // their number. Up to ChunkSize bytes become one raw IPFS block; more become a
-// balanced UnixFS file. It holds one chunk and about 40 bytes per chunk written.
+// balanced UnixFS file. It holds one chunk and about 150 bytes per chunk written.
 func WriteDocument(ctx context.Context, sink Sink, r io.Reader) (Link, uint64, error) {
 	var leaves []subtree
 	var total uint64
@@ -117,13 +117,21 @@ func documentBytes(ctx context.Context, src Source, link Link) (uint64, error) {
 	return fileLength(n, link)
 }
 
-// checkDocument refuses a link that cannot lead to a document.
+// checkDocument refuses a link that cannot lead to a document, as far as the link
+// shows it.
 func checkDocument(l Link) error {
-	err := CheckCID(l.CID)
-	if err == nil && codecOf(l.CID) == codecDC {
-		err = fmt.Errorf("%w: a document of codec dag-cbor, %s", ErrUnsupported, l.CID)
+	if err := CheckCID(l.CID); err != nil {
+		return err
 	}
-	return err
+	switch codecOf(l.CID) {
+	case codecDC:
+		return fmt.Errorf("%w: a document of codec dag-cbor, %s", ErrUnsupported, l.CID)
+	case codecRaw:
+		if l.Size > ChunkSize {
+			return fmt.Errorf("%w: a document of %d bytes in one IPFS block, %s", ErrUnsupported, l.Size, l.CID)
+		}
+	}
+	return l.checkTotal()
 }
 
 // rawLength is the length of a document that is one raw block, as the link to it
@@ -194,6 +202,9 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 }
 
 func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Writer) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if codecOf(link.CID) != codecRaw {
 		return fmt.Errorf("%w: %s is not a raw chunk", ErrNotCanonical, link.CID)
 	}

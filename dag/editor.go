@@ -27,7 +27,7 @@ type changes struct {
 	puts        int             // here and below
 }
 
-// Put puts the document l, which has been put before, at path, in place of the
+// Put puts the document l, which [WriteDocument] has put before, at path, in place of the
 // one that is there. It takes the place of earlier calls for the same path. A path
 // that is not usable, or that passes through another document of the batch, is
 // refused with ErrName, a link that cannot be a document's with ErrUnsupported.
@@ -180,9 +180,10 @@ func (a *applying) collection(ctx context.Context, c *changes, d *directory, pat
 		switch {
 		case !l.CID.Defined() && old.document:
 			removes = append(removes, name)
-		case !l.CID.Defined() || l == old.link:
+		case !l.CID.Defined():
 		case old.collection != nil && !slices.Contains(removes, name):
 			return fail(fmt.Errorf("%w: %q is a collection", ErrName, name))
+		case l == old.link:
 		default:
 			puts = append(puts, newEntry(name, l))
 		}

@@ -47,56 +47,114 @@ func documentOf(m *memory, seed int, size uint64) Link {
 // editing draws batches of changes and compares each result with a build from
 // nothing. Each such comparison is a case.
 type editing struct {
-	paths []string // that are put and deleted
-	sizes []uint64 // of documents
-	first int      // how many of the paths are there at first
+	base  []string // documents that are there at first, and of which few are missing
+	edge  []string // others, which come and go
+	sizes []uint64 // of documents; the first is that of most
 	batch int      // changes in a batch
+	// most of the documents may go too
+	sparse bool
+}
+
+// edited counts the cases, and what the cases had: how often the directory of base
+// became a HAMT and a basic directory again, and how often it had which length.
+type edited struct {
+	cases, up, down int
+	lengths         map[int]int // of the basic node that it would be
 }
 
 const editsPerCheck = 32 // times 100 checks, rapid's default
 
-func (e editing) run(t *testing.T) (cases int) {
+func (e editing) run(t *testing.T) (out edited) {
 	t.Helper()
 	ctx := context.Background()
+	out.lengths = map[int]int{}
+	prefix := ""
+	if len(e.base) > 0 {
+		prefix = e.base[0][:strings.LastIndexByte(e.base[0], '/')+1]
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMemory()
 		left := map[string]Link{}
-		for i, path := range e.paths[:e.first] {
+		for i, path := range e.base {
 			left[path] = documentOf(m, i, e.sizes[0])
 		}
 		root := built(t, m, left)
+		length := basicLenOf(prefix, left)
 		for range editsPerCheck {
-			var edit Editor
-			for range rapid.IntRange(1, e.batch).Draw(rt, "changes") {
-				path := rapid.SampledFrom(e.paths).Draw(rt, "path")
-				if rapid.Bool().Draw(rt, "delete") {
-					must(t, edit.Delete(path))
-					delete(left, path)
-					continue
-				}
-				// What is in the way goes in the same batch.
-				for other := range left {
-					if strings.HasPrefix(other, path+"/") || strings.HasPrefix(path, other+"/") {
-						must(t, edit.Delete(other))
-						delete(left, other)
-					}
-				}
-				l := documentOf(m, rapid.IntRange(0, 3).Draw(rt, "seed"), rapid.SampledFrom(e.sizes).Draw(rt, "size"))
-				must(t, edit.Put(path, l))
-				left[path] = l
-			}
-			next, err := edit.Apply(ctx, m, m, root.CID)
+			next, err := e.edits(rt, m, left).Apply(ctx, m, m, root.CID)
 			if want := built(t, Discard, left); err != nil || next != want {
 				rt.Fatalf("edited %v, built from nothing %v (%v): %q", next, want, err, slices.Sorted(maps.Keys(left)))
 			}
 			root = next
-			cases++
+			was := length
+			length = basicLenOf(prefix, left)
+			out.cases++
+			out.lengths[length]++
+			switch {
+			case was <= DirectoryThreshold && length > DirectoryThreshold:
+				out.up++
+			case was > DirectoryThreshold && length <= DirectoryThreshold:
+				out.down++
+			}
 		}
 		if _, err := countDocuments(ctx, m, root.CID); err != nil {
 			rt.Fatal(err)
 		}
 	})
-	return cases
+	return out
+}
+
+// edits draws a batch and makes the changes to the documents that are left.
+func (e editing) edits(rt *rapid.T, m *memory, left map[string]Link) *Editor {
+	edit := new(Editor)
+	remove := func(path string) {
+		must(rt, edit.Delete(path))
+		delete(left, path)
+	}
+	put := func(path string, size uint64) {
+		// What is in the way goes in the same batch.
+		for other := range left {
+			if strings.HasPrefix(other, path+"/") || strings.HasPrefix(path, other+"/") {
+				remove(other)
+			}
+		}
+		l := documentOf(m, rapid.IntRange(0, 3).Draw(rt, "seed"), size)
+		must(rt, edit.Put(path, l))
+		left[path] = l
+	}
+	for range rapid.IntRange(1, e.batch).Draw(rt, "changes") {
+		from := e.edge
+		if len(e.base) > 0 && rapid.IntRange(0, 3).Draw(rt, "base") == 0 {
+			from = e.base
+		}
+		path := rapid.SampledFrom(from).Draw(rt, "path")
+		if rapid.Bool().Draw(rt, "delete") {
+			remove(path)
+		} else {
+			put(path, rapid.SampledFrom(e.sizes).Draw(rt, "size"))
+		}
+	}
+	missing := 0
+	for _, path := range e.base {
+		if _, ok := left[path]; ok || e.sparse {
+			continue
+		}
+		if missing++; missing > 1 {
+			put(path, e.sizes[0])
+		}
+	}
+	return edit
+}
+
+// basicLenOf is the length that the directory at prefix has as a basic node.
+func basicLenOf(prefix string, documents map[string]Link) int {
+	size := emptyLen
+	for path, l := range documents {
+		if name, ok := strings.CutPrefix(path, prefix); ok && !strings.Contains(name, "/") {
+			size += newEntry(name, l).linkLen()
+		}
+	}
+	return size
 }
 
 // countDocuments counts the documents of a state whose documents are not there.
@@ -134,28 +192,52 @@ func alikePaths(n, bits int) []string {
 }
 
 // Any batches of changes end in the state of the documents that are left: more
-// than 20,000 batches, at every size where the form of a directory changes.
+// than 20,000 batches, most of them around the length at which the form of a
+// directory changes.
 func TestEditorEqualsBuilder(t *testing.T) {
 	small := []uint64{100}
 	nested := []string{"a", "a/a", "a/b", "a/a/a", "b/a", "b/b/b/b", strings.Repeat("d/", MaxNames-1) + "x", strings.Repeat("d/", MaxNames-2) + "y"}
-	flavours := map[string]editing{
-		// 54 links of 76 bytes are the most that a basic directory holds.
-		"around the threshold": {numberedPaths("c/", 60, 31), small, 52, 6},
-		"at the root":          {numberedPaths("", 60, 31), small, 52, 6},
-		// The lengths of Tsizes and names decide, byte by byte.
-		"sizes": {append(numberedPaths("c/", 53, 31), numberedPaths("c/", 9, 60)...), []uint64{100, 0, 127, 128, 16383, 16384, ChunkSize, 1<<21 + 5, 1 << 28, 1 << 40}, 50, 6},
-		"names": {slices.Concat(numberedPaths("c/", 50, 31), numberedPaths("c/", 2, 72), numberedPaths("c/", 2, 73), numberedPaths("c/", 2, 74), numberedPaths("c/", 2, 75)), small, 50, 4},
+	alike12, alike16 := alikePaths(80, 12), alikePaths(60, 16)
+	exactly := slices.Concat(numberedPaths("c/", 1, 72), numberedPaths("c/", 1, 73), numberedPaths("c/", 1, 74))
+	flavours := map[string]struct {
+		editing
+		crossings int   // at least, in either direction
+		lengths   []int // that occur often
+	}{
+		// 54 links of 75 bytes are the most that a basic directory holds.
+		"around the threshold": {editing{base: numberedPaths("c/", 53, 31), edge: numberedPaths("c/x", 6, 30), sizes: small, batch: 6}, 300, nil},
+		"at the root":          {editing{base: numberedPaths("", 53, 31), edge: numberedPaths("x", 6, 30), sizes: small, batch: 6}, 300, nil},
+		// With 53 of them there is room for one with a name of 73 bytes.
+		"to the byte": {editing{base: numberedPaths("c/", 53, 31), edge: exactly, sizes: small, batch: 2}, 300, []int{4095, 4096, 4097}},
+		// The lengths of Tsizes decide, byte by byte.
+		"sizes": {editing{base: numberedPaths("c/", 53, 31), edge: numberedPaths("c/", 2, 72), sizes: []uint64{100, 0, 127, 128, 16383, 16384, ChunkSize, 1<<21 + 5, 1 << 28, 1 << 40}, batch: 2}, 100, []int{4095, 4096, 4097}},
 		// Names whose hashes begin alike.
-		"hash prefixes of 12 bits": {alikePaths(80, 12), small, 40, 30},
-		"hash prefixes of 16 bits": {alikePaths(60, 16), small, 40, 30},
+		"hash prefixes of 12 bits": {editing{base: alike12[:46], edge: alike12[46:50], sizes: small, batch: 30}, 100, nil},
+		"hash prefixes of 16 bits": {editing{base: alike16[:46], edge: alike16[46:50], sizes: small, batch: 10}, 100, nil},
+		"sparse hash prefixes":     {editing{base: alike12[:60], edge: alike12[60:], sizes: small, batch: 30, sparse: true}, 0, nil},
 		// Collections that appear, vanish, and take the place of documents.
-		"nested": {nested, []uint64{100, 1 << 21}, 0, 4},
-		"vanish": {slices.Concat(numberedPaths("a/b/", 3, 255), numberedPaths("a/c/", 20, 255), numberedPaths("d/", 2, 255)), small, 0, 20},
-		"large":  {numberedPaths("c/", 400, 24), small, 350, 30},
+		"nested": {editing{edge: nested, sizes: []uint64{100, 1 << 21}, batch: 4}, 0, nil},
+		"vanish": {editing{edge: slices.Concat(numberedPaths("a/b/", 3, 255), numberedPaths("a/c/", 20, 255), numberedPaths("d/", 2, 255)), sizes: small, batch: 20}, 0, nil},
+		"large":  {editing{base: numberedPaths("c/", 350, 24), edge: numberedPaths("c/x", 50, 23), sizes: small, batch: 30, sparse: true}, 0, nil},
 	}
 	cases := 0
-	for name, e := range flavours {
-		t.Run(name, func(t *testing.T) { cases += e.run(t) })
+	for name, f := range flavours {
+		t.Run(name, func(t *testing.T) {
+			got := f.run(t)
+			cases += got.cases
+			t.Logf("%d cases, %d times a HAMT, %d times basic again", got.cases, got.up, got.down)
+			if testing.Short() || t.Failed() {
+				return
+			}
+			if got.up < f.crossings || got.down < f.crossings {
+				t.Errorf("the form changed %d and %d times, less than %d", got.up, got.down, f.crossings)
+			}
+			for _, length := range f.lengths {
+				if got.lengths[length] < 10 {
+					t.Errorf("%d cases of length %d", got.lengths[length], length)
+				}
+			}
+		})
 	}
 	t.Logf("%d cases", cases)
 	if min := 20_000; !t.Failed() && !testing.Short() && cases < min {
@@ -241,8 +323,7 @@ func TestEditorReadsThePathOnly(t *testing.T) {
 	}
 }
 
-// A HAMT that loses all but a few of many entries reads what it needs to become
-// basic, and not before it may.
+// A HAMT that loses all but a few of many entries becomes basic.
 func TestEditorShrinks(t *testing.T) {
 	ctx := context.Background()
 	m := newMemory()
@@ -262,6 +343,18 @@ func TestEditorShrinks(t *testing.T) {
 	if want := built(t, Discard, documents); err != nil || got != want {
 		t.Errorf("%v %v, not %v", got, err, want)
 	}
+}
+
+// collectionAt is the link to a collection of a state.
+func collectionAt(t *testing.T, m *memory, state Link, name string) Link {
+	t.Helper()
+	d, err := openState(context.Background(), m, state.CID)
+	must(t, err)
+	l, ok, err := d.lookup(context.Background(), name)
+	if err != nil || !ok {
+		t.Fatal(name, err)
+	}
+	return l
 }
 
 // failing changes put nothing.
@@ -287,6 +380,13 @@ func TestEditorErrors(t *testing.T) {
 		many[path] = doc
 	}
 	hamt := built(t, m, many)
+	// A document claims to be nearly as large as sizes can be.
+	huge := built(t, m, map[string]Link{"big": {documentOf(m, 2, 1<<21).CID, maxTotal - 100}})
+	withLink := func(path string, l Link) *Editor {
+		e := new(Editor)
+		must(t, e.Put(path, l))
+		return e
+	}
 	for name, c := range map[string]struct {
 		base   Link
 		edit   *Editor
@@ -307,6 +407,8 @@ func TestEditorErrors(t *testing.T) {
 		"a document becomes a collection, reverse":  {small, with("a/b", "-a"), nil},
 		"a collection becomes a document":           {small, with("d", "-d/x", "-d/y"), nil},
 		"everything goes":                           {small, with("-a", "-c/"+a, "-d/x", "-d/y"), nil},
+		"the collection itself as a document":       {small, withLink("d", collectionAt(t, m, small, "d")), ErrName},
+		"sizes of more than 63 bits":                {huge, with("x"), ErrUnsupported},
 		"the base is not there":                     {Link{CID: newBlock(codecPB, nil).CID}, with("a"), ErrNotFound},
 		"the base is a document":                    {doc, with("a"), ErrNotCanonical},
 	} {
@@ -327,6 +429,7 @@ func TestEditorErrors(t *testing.T) {
 		}
 	}
 	for name, l := range map[string]Link{
+		"too long for one block": {doc.CID, ChunkSize + 1}, "longer than anything": {documentOf(m, 2, 1<<21).CID, maxTotal + 1},
 		"no CID": {}, "a manifest": {CID: newBlock(codecDC, nil).CID}, "CIDv0": {CID: cid.NewCidV0(doc.CID.Hash())},
 	} {
 		if err := new(Editor).Put("a", l); !errors.Is(err, ErrUnsupported) {

@@ -28,10 +28,13 @@ func (p layout) writeHAMT(ctx context.Context, sink Sink, entries []entry) (Link
 		return Link{}, err
 	}
 	if len(parts) == 1 && parts[0].used == 0 {
-		return links[0], nil // all of it
+		return links[0], links[0].checkTotal() // all of it
 	}
 	w := shardWriter{layout: p, parts: links}
 	l, err := w.layOut(entries, 0)
+	if err == nil {
+		err = l.checkTotal()
+	}
 	if err != nil {
 		return Link{}, err
 	}

@@ -115,15 +115,27 @@ func (n node) appendUnixFS(out []byte) []byte {
 	return out
 }
 
+// maxTotal is the largest Tsize. No DAG is as large; but links can claim it.
+const maxTotal = 1<<63 - 1
+
 // block encodes the node; the Size of the link to it is its own length and the
-// sizes of all that it links.
+// sizes of all that it links. One of more than maxTotal is for the writer of the
+// whole directory to refuse.
 func (n node) block() (Block, Link) {
 	b := newBlock(codecPB, n.encode())
 	l := b.link()
 	for _, child := range n.links {
-		l.Size += child.Size
+		l.Size = min(l.Size, maxTotal+1) + min(child.Size, maxTotal)
 	}
 	return b, l
+}
+
+// checkTotal refuses a link of more than maxTotal.
+func (l Link) checkTotal() error {
+	if l.Size > maxTotal {
+		return fmt.Errorf("%w: documents whose sizes add up to more than 63 bits", ErrUnsupported)
+	}
+	return nil
 }
 
 func linkBodyLen(name, c int, size uint64) int {
@@ -185,6 +197,16 @@ type rawLink[T text] struct {
 	size      uint64
 }
 
+const (
+	// maxLinks is how many links a dag-pb node may have. A node of a document has
+	// 1,024 at most, one of a directory fewer; what else a manifest links to may be
+	// laid out by other rules.
+	maxLinks = 8192
+	// maxLinkName is the length of the longest name of a link: one of a document
+	// after the two digits of a slot.
+	maxLinkName = MaxNameLen + 2
+)
+
 // scanNode calls f for each link of a dag-pb node, in order, and returns the
 // node's data. It copies and allocates nothing. It accepts only the bytes that
 // node.encode writes, but for what UnixFS says; errors wrap ErrNotCanonical or come
@@ -198,6 +220,9 @@ func scanNode[T text](b T, f func(rawLink[T]) error) (data T, err error) {
 		l, ok := cutLink(body)
 		if !ok {
 			return data, fmt.Errorf("%w: dag-pb link %d is not hash, name and Tsize", ErrNotCanonical, i)
+		}
+		if i == maxLinks || len(l.name) > maxLinkName {
+			return data, fmt.Errorf("%w: dag-pb link %d: more than %d links, or a name of more than %d bytes", ErrNotCanonical, i, maxLinks, maxLinkName)
 		}
 		if !isSupportedCID(l.cid) {
 			return data, fmt.Errorf("%w: dag-pb link %d: %w", ErrNotCanonical, i, unsupportedCID([]byte(l.cid)))
@@ -242,10 +267,10 @@ func unsupportedCID(b []byte) error {
 func decodeNode(b []byte) (node, error) {
 	n := node{total: uint64(len(b)), links: make([]pbLink, 0, len(b)/linkLen(8, cidLen, 1))}
 	data, err := scanNode(string(b), func(l rawLink[string]) error {
-		var carry uint64
-		if n.total, carry = bits.Add64(n.total, l.size, 0); carry != 0 {
-			return fmt.Errorf("%w: the sizes of its links add up to more than 64 bits", ErrNotCanonical)
+		if l.size > maxTotal-n.total {
+			return fmt.Errorf("%w: the sizes of its links add up to more than 63 bits", ErrNotCanonical)
 		}
+		n.total += l.size
 		n.links = append(n.links, pbLink{Name: l.name, CID: binaryCID(l.cid), Size: l.size})
 		return nil
 	})

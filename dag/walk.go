@@ -22,7 +22,7 @@ type Limits struct {
 
 const (
 	DefaultDepth = 512
-	DefaultNodes = 1 << 32
+	DefaultNodes = 1 << 30
 )
 
 // Walk returns the CIDs of the DAGs at roots, each once, parents first, depth
@@ -36,10 +36,7 @@ func Walk(ctx context.Context, src Source, limits Limits, roots ...cid.Cid) iter
 			if !yield(c, nil) {
 				return nil, errStop
 			}
-			if codecOf(c) == codecRaw {
-				return nil, nil
-			}
-			return src.Get(ctx, c)
+			return getUnlessRaw(ctx, src, c)
 		})
 		if err := w.walk(roots); err != nil && err != errStop {
 			yield(cid.Undef, err)
@@ -47,8 +44,20 @@ func Walk(ctx context.Context, src Source, limits Limits, roots ...cid.Cid) iter
 	}
 }
 
-// errStop ends a walk that the caller wants no more of.
-var errStop = errors.New("stop")
+// getUnlessRaw reads what may have links.
+func getUnlessRaw(ctx context.Context, src Source, c cid.Cid) ([]byte, error) {
+	if codecOf(c) == codecRaw {
+		return nil, nil
+	}
+	return src.Get(ctx, c)
+}
+
+var (
+	// errStop ends a walk that the caller wants no more of.
+	errStop = errors.New("stop")
+	// errSkip keeps a walk from what is below a node.
+	errSkip = errors.New("skip")
+)
 
 // Has tells which IPFS blocks are there without reading them.
 type Has interface {
@@ -58,13 +67,17 @@ type Has interface {
 // Gap is an IPFS block that is missing from a DAG.
 type Gap struct {
 	CID cid.Cid
-	// Path is the first path on which it was missed, as gateways write it below
-	// the root: "state/vc_document/0001.json". A shard of a collection has the
-	// collection's path, a part of a document the document's.
-	Path string
+	// dir is the path of the node that links to it, shared by many gaps, name what
+	// the link adds.
+	dir, name string
 }
 
-func (g Gap) String() string { return fmt.Sprintf("%s (%q)", g.CID, g.Path) }
+// Path is the first path on which the block was missed, as gateways write it below
+// the root: "state/vc_document/0001.json". A shard of a collection has the
+// collection's path, a part of a document the document's.
+func (g Gap) Path() string { return joinPath(g.dir, g.name) }
+
+func (g Gap) String() string { return fmt.Sprintf("%s (%q)", g.CID, g.Path()) }
 
 // Missing returns the IPFS blocks of the DAG at root that src has not, each
 // once, in depth-first order: what is below a missing node is not known yet.
@@ -85,7 +98,9 @@ func Missing(ctx context.Context, src interface {
 			there, err = false, nil
 		}
 		if err == nil && !there {
-			gaps = append(gaps, Gap{c, w.path()})
+			dir, name := w.place()
+			gaps = append(gaps, Gap{c, dir, name})
+			err = errSkip
 		}
 		return data, err
 	}
@@ -107,16 +122,19 @@ type walker struct {
 	// followed.
 	open  func(c cid.Cid) ([]byte, error)
 	seen  map[cidKey]struct{}
-	above []step // from the root to the node that is open
+	above []opened // from the root to the parent of the node that is visited
 }
 
 // cidKey is a CID without a pointer, of which millions cost a collector nothing.
 type cidKey [cidLen]byte
 
-// step is a link that was followed: from which node, by which name.
-type step struct {
-	from Block
-	name []byte
+// opened is a node of which the links are being followed.
+type opened struct {
+	Block
+	name   []byte // of the link that is followed
+	placed bool   // path and typ are known
+	path   string // of the node
+	typ    uint64 // of a UnixFS node; 0 of others
 }
 
 func newWalker(ctx context.Context, limits Limits, open func(cid.Cid) ([]byte, error)) *walker {
@@ -157,46 +175,68 @@ func (w *walker) visit(b []byte) error {
 	}
 	c := mustCast(b)
 	data, err := w.open(c)
-	if err != nil || data == nil {
+	if err == errSkip || err == nil && codecOf(c) == codecRaw {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	block := Block{c, data}
+	w.above = append(w.above, opened{Block: block})
+	top := len(w.above) - 1
 	var below error // of its own, and not of the block's links
 	err = scanLinks(block, func(l rawLink[[]byte]) error {
-		w.above = append(w.above, step{block, l.name})
+		w.above[top].name = l.name
 		below = w.visit(l.cid)
-		w.above = w.above[:len(w.above)-1]
 		return below
 	})
+	w.above = w.above[:top]
 	if below != nil {
 		return below
 	}
 	return err
 }
 
-// path is that of the node that is open.
-func (w *walker) path() string {
-	path := ""
-	for _, s := range w.above {
-		path = joinPath(path, s.pathName())
+// place is where the node that is visited lies: the path of its parent, and what the
+// link adds to it.
+func (w *walker) place() (dir, name string) {
+	if len(w.above) == 0 {
+		return "", ""
 	}
-	return path
+	last := len(w.above) - 1
+	return w.pathOf(last), w.above[last].pathName()
 }
 
-// pathName is what the link adds to a path.
-func (s step) pathName() string {
-	if codecOf(s.from.CID) != codecPB {
-		return string(s.name)
+// maxPath is where paths are cut: no document's below a manifest is longer.
+const maxPath = (MaxNames + 1) * (MaxNameLen + 1)
+
+// pathOf is the path of a node above. It is found once for each.
+func (w *walker) pathOf(i int) string {
+	o := &w.above[i]
+	if o.placed {
+		return o.path
 	}
-	n, err := decodeNode(s.from.Data)
-	switch {
-	case err != nil || n.typ == typeFile:
-		return ""
-	case n.typ == typeHAMTShard:
-		if _, ok := profile.slotIndex(string(s.name)); !ok {
-			return ""
+	o.placed = true
+	if i > 0 {
+		path := joinPath(w.pathOf(i-1), w.above[i-1].pathName())
+		o.path = path[:min(len(path), maxPath)]
+	}
+	if codecOf(o.CID) == codecPB {
+		if n, err := decodeNode(o.Data); err == nil {
+			o.typ = n.typ
 		}
-		return string(s.name[profile.prefixLen():])
 	}
-	return string(s.name)
+	return o.path
+}
+
+// pathName is what the link that is followed adds to the path of its node, which is
+// known.
+func (o *opened) pathName() string {
+	switch {
+	case codecOf(o.CID) != codecPB || o.typ == typeDirectory:
+		return string(o.name)
+	case o.typ == typeHAMTShard && len(o.name) > profile.prefixLen():
+		return string(o.name[profile.prefixLen():])
+	}
+	return ""
 }
