@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -354,6 +353,13 @@ func unreadable(err error) bool {
 	return false
 }
 
+// logLimit is more than the directory of a log has: a file for every 256 entries and
+// those of a few recent heads, none longer than anchor.MaxEndpointSize.
+func logLimit(h anchor.Head) dag.Totals {
+	files := uint64(h.Size)/128 + 1<<13
+	return dag.Totals{Documents: files, Bytes: files * anchor.MaxEndpointSize}
+}
+
 // VerifyLog reads every byte of the bank's copy of a log: the tiles and directories
 // of its newest head, and with them what is served to others. A log of which the
 // bank holds nothing passes. Other errors wrap node.ErrDamaged.
@@ -363,7 +369,7 @@ func (b *Bank) VerifyLog(ctx context.Context, origin string) error {
 		return nil
 	}
 	if err == nil {
-		_, err = dag.VerifyState(ctx, b.repo.Blocks, h.Root, dag.Totals{Documents: math.MaxUint64, Bytes: math.MaxUint64})
+		_, err = dag.VerifyState(ctx, b.repo.Blocks, h.Root, logLimit(h))
 	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: log %s: %w", node.ErrDamaged, origin, err)
