@@ -28,6 +28,10 @@ var (
 	// ErrFork: two signed heads of which neither extends the other; see
 	// [ForkError].
 	ErrFork = errors.New("log has forked")
+	// ErrNoQuorum: fewer witnesses cosigned a head than the trust policy demands.
+	ErrNoQuorum = errors.New("no quorum of witnesses")
+	// ErrStale: nobody who must be believed says that a head is the newest.
+	ErrStale = errors.New("log head may be stale")
 	// ErrNoLog: the store holds no head of this log.
 	ErrNoLog = errors.New("no such log")
 	// ErrHeadChanged: somebody else moved the stored head.

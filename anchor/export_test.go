@@ -18,7 +18,7 @@ func (l *Log) AppendAll(ctx context.Context, records [][]byte) (int64, Head, err
 
 // RecentSizes returns the sizes in the stored head.
 func (l *Log) RecentSizes() (sizes []int64) {
-	for _, r := range l.stored.recent {
+	for _, r := range l.signed.Load().recent {
 		sizes = append(sizes, r.Size)
 	}
 	return sizes

@@ -35,6 +35,11 @@ func HeadName(origin string) string {
 	return "log-" + hex.EncodeToString(sum[:])
 }
 
+// PendingName is the name under which a Store keeps the newest signed head of a log
+// whose heads count only with the cosignatures of witnesses. What is under [HeadName]
+// then is the newest that has them.
+func PendingName(origin string) string { return HeadName(origin) + "-pending" }
+
 // Head is a verified, signed head of a log (c2sp.org/tlog-checkpoint).
 type Head struct {
 	Origin   string
@@ -91,12 +96,13 @@ type stored struct {
 	record []byte // the bytes in the store; nil if there are none
 }
 
-// loadStored reads the head of p's log; its record is nil if there is none.
-func loadStored(ctx context.Context, store Store, p *Policy) (stored, error) {
+// loadStored reads the head of p's log that is kept under a name; its record is nil
+// if there is none.
+func loadStored(ctx context.Context, store Store, p *Policy, name string) (stored, error) {
 	if p == nil || p.rule == nil {
 		return stored{}, &PolicyError{Err: errors.New("no policy")}
 	}
-	b, err := store.Head(ctx, HeadName(p.Origin))
+	b, err := store.Head(ctx, name)
 	if err != nil || b == nil {
 		return stored{}, err
 	}
@@ -127,7 +133,10 @@ func StoredRoot(head []byte) (cid.Cid, error) {
 // check the floor. The error wraps ErrUntrusted, ErrCorrupt, ErrFork,
 // ErrRollback, ErrUnavailable, or is the store's own.
 func LoadHead(ctx context.Context, store Store, p *Policy) (Head, bool, error) {
-	s, err := loadStored(ctx, store, p)
+	if p == nil {
+		return Head{}, false, &PolicyError{Err: errors.New("no policy")}
+	}
+	s, err := loadStored(ctx, store, p, HeadName(p.Origin))
 	if err != nil || s.record == nil {
 		return Head{}, false, err
 	}
@@ -138,10 +147,11 @@ func LoadHead(ctx context.Context, store Store, p *Policy) (Head, bool, error) {
 	return s.Head, true, nil
 }
 
-// commit makes h, whose tiles have been put, the durable head in place of old.
+// commit makes h, whose tiles have been put, the durable head under a name in place
+// of old.
 // The order is what a crash relies on: all blocks are on disk before the head
 // names them, so what is found later is the old head or this one, complete.
-func commit(ctx context.Context, store Store, t *tree, h Head, old []byte) (stored, error) {
+func commit(ctx context.Context, store Store, name string, t *tree, h Head, old []byte) (stored, error) {
 	root, err := t.writeDirectory(ctx, store, h.Checkpoint)
 	if err != nil {
 		return stored{}, err
@@ -154,7 +164,6 @@ func commit(ctx context.Context, store Store, t *tree, h Head, old []byte) (stor
 	if err != nil {
 		return stored{}, err
 	}
-	name := HeadName(h.Origin)
 	if err := store.SwapHead(ctx, name, old, record); err != nil {
 		now, readErr := store.Head(ctx, name)
 		if readErr == nil && !bytes.Equal(now, old) && !bytes.Equal(now, record) {

@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,11 @@ const mirrorBatch = 16 * torchwood.TileWidth
 // other errors are as at [OpenView] and [LoadHead]. Several mirrors and a [Log]
 // may run on one store: whoever comes second gets ErrHeadChanged.
 func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error) {
-	s, err := loadStored(ctx, store, p)
+	if p == nil {
+		return Head{}, &PolicyError{Err: errors.New("no policy")}
+	}
+	name := HeadName(p.Origin)
+	s, err := loadStored(ctx, store, p, name)
 	if err != nil {
 		return Head{}, err
 	}
@@ -51,7 +56,7 @@ func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error
 	if err := store.Put(ctx, t.publish(time.Now())...); err != nil {
 		return Head{}, fmt.Errorf("put of log tiles: %w", err)
 	}
-	next, err := commit(ctx, store, t, v.head, s.record)
+	next, err := commit(ctx, store, name, t, v.head, s.record)
 	return next.Head, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -30,10 +31,39 @@ type Policy struct {
 	// Floor is a tree that every head must extend, from
 	// "# ipfs-savepoint: floor SIZE ROOT"; nil where there is none.
 	Floor *tlog.Tree
+	// Witnesses are those of the witness lines, in their order.
+	Witnesses []PolicyWitness
+	// Quorum says that a head counts only with cosignatures: the quorum line names
+	// something else than "none".
+	Quorum bool
 	// Warnings are for a person: what in the file has no meaning here.
 	Warnings []string
 
 	rule torchwood.Policy
+	key  note.Verifier // of the log
+}
+
+// PolicyWitness is a witness line of a policy.
+type PolicyWitness struct {
+	Name string // in the policy
+	// URL is where it takes checkpoints (c2sp.org/tlog-witness, "submission
+	// prefix"); empty where the line gives none.
+	URL string
+	// Verifier is of its key, whose name may be another than Name.
+	Verifier *torchwood.CosignatureVerifier
+}
+
+// KeyOnly returns the policy that believes whatever the log's own key signed, with
+// no floor: by it a log knows its own heads, which witnesses may not have seen yet.
+func (p *Policy) KeyOnly() *Policy { return keyPolicy(p.key) }
+
+// witnessVerifiers are the keys of the witnesses.
+func (p *Policy) witnessVerifiers() note.Verifiers {
+	list := make([]note.Verifier, len(p.Witnesses))
+	for i, w := range p.Witnesses {
+		list[i] = w.Verifier
+	}
+	return note.VerifierList(list...)
 }
 
 // ParsePolicy reads a trust policy (c2sp.org/tlog-policy): exactly one log line,
@@ -94,9 +124,38 @@ func (p *Policy) parseLine(line string) error {
 		return p.parseLog(f)
 	case f[0] == "quorum" && len(f) != 2:
 		return errors.New("a quorum line is \"quorum NAME\" or \"quorum none\"")
+	case f[0] == "quorum":
+		p.Quorum = f[1] != "none"
 	case (f[0] == "witness" || f[0] == "group") && len(f) > 1 && f[1] == "none":
 		return errors.New("\"none\" cannot name a witness or a group")
+	case f[0] == "witness":
+		return p.parseWitness(f)
 	}
+	return nil
+}
+
+func (p *Policy) parseWitness(f []string) error {
+	if len(f) != 3 && len(f) != 4 {
+		return errors.New("a witness line is \"witness NAME VKEY [URL]\"")
+	}
+	v, err := torchwood.NewCosignatureVerifier(f[2])
+	if err != nil {
+		return fmt.Errorf("witness key %q: %w", f[2], err)
+	}
+	w := PolicyWitness{Name: f[1], Verifier: v}
+	if len(f) == 4 {
+		u, err := url.Parse(f[3])
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("witness URL %q", f[3])
+		}
+		w.URL = strings.TrimSuffix(f[3], "/")
+	}
+	for _, other := range p.Witnesses {
+		if other.Verifier.Name() == v.Name() && other.Verifier.KeyHash() == v.KeyHash() {
+			return fmt.Errorf("the key of witness %s is that of %s too", w.Name, other.Name)
+		}
+	}
+	p.Witnesses = append(p.Witnesses, w)
 	return nil
 }
 
@@ -114,7 +173,7 @@ func (p *Policy) parseLog(f []string) error {
 	if err := CheckOrigin(v.Name()); err != nil {
 		return err
 	}
-	p.Origin, p.URLs = v.Name(), f[2:]
+	p.Origin, p.URLs, p.key = v.Name(), f[2:], v
 	return nil
 }
 
@@ -160,7 +219,7 @@ func FormatPolicy(vkey string) []byte {
 // keyPolicy is the policy by which a log knows its own heads.
 func keyPolicy(v note.Verifier) *Policy {
 	return &Policy{
-		Origin: v.Name(),
-		rule:   torchwood.ThresholdPolicy(2, torchwood.OriginPolicy(v.Name()), torchwood.SingleVerifierPolicy(v)),
+		Origin: v.Name(), key: v,
+		rule: torchwood.ThresholdPolicy(2, torchwood.OriginPolicy(v.Name()), torchwood.SingleVerifierPolicy(v)),
 	}
 }

@@ -1,0 +1,191 @@
+package anchor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Witness cosigns heads of which it knows that they extend all that it cosigned
+// before (c2sp.org/tlog-witness). Safe for concurrent use. Package witness has one
+// that is asked over HTTP.
+type Witness interface {
+	// Name is the witness's name in the trust policy.
+	Name() string
+	// Cosign asks for a cosignature on a checkpoint. old is the size of the tree
+	// that the witness is believed to have cosigned last, and proof shows that the
+	// checkpoint extends it (RFC 6962, section 2.1.2); it is empty if old is 0 or
+	// the checkpoint's own size. Cosign returns signature lines of a note, of which
+	// nothing is believed. The error is a *[SizeError] if the witness has cosigned a
+	// tree of another size, wraps ErrFork if it says that the checkpoint does not
+	// extend that tree, ErrUntrusted if it does not accept the log's signature, and
+	// otherwise ErrUnavailable or the context's error.
+	Cosign(ctx context.Context, old int64, proof tlog.TreeProof, checkpoint []byte) ([]byte, error)
+}
+
+// SizeError says that a witness has last cosigned a tree of another size than the
+// one that it was believed to have.
+type SizeError struct {
+	Size int64
+}
+
+func (e *SizeError) Error() string { return fmt.Sprintf("witness has cosigned size %d", e.Size) }
+
+// clockSkew is how far the clock of a witness may be ahead of the reader's, and how
+// old the cosignature that it has just made may seem.
+const clockSkew = 5 * time.Minute
+
+// cosignTries is how many sizes a witness may name in a row: others may be showing
+// it heads at the same time.
+const cosignTries = 4
+
+// WitnessReport is what became of asking one witness.
+type WitnessReport struct {
+	Witness string
+	Time    time.Time // of its cosignature; zero if it gave none
+	Err     error     // why it gave none
+}
+
+// Cosigned is a head that witnesses have cosigned just now.
+type Cosigned struct {
+	// Head has the checkpoint with the cosignatures. Its Root is undefined: the
+	// checkpoint lies in no directory yet.
+	Head
+	Reports []WitnessReport // one for each witness, in their order
+}
+
+// Cosign asks all witnesses at once to cosign the view's head, and returns it with
+// their cosignatures once p is satisfied. known is the size that the witnesses are
+// believed to have seen; they say so if they have not. Each cosignature counts only
+// if the witness made it just now: so a quorum of them also says that no witness of
+// it has seen a larger tree.
+//
+// The error is a *[RollbackError] if a witness has cosigned a larger tree, wraps
+// ErrFork if it refuses the head as not extending what it cosigned, or ErrNoQuorum
+// if too few answered, with the reason of each. The reports are there in any case.
+func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known int64) (Cosigned, error) {
+	out := Cosigned{Reports: make([]WitnessReport, len(witnesses))}
+	lines := make([][]byte, len(witnesses))
+	var wg sync.WaitGroup
+	for i, w := range witnesses {
+		wg.Go(func() {
+			r := &out.Reports[i]
+			r.Witness = w.Name()
+			if lines[i], r.Err = v.ask(ctx, w, known); r.Err == nil {
+				lines[i], r.Time, r.Err = v.freshLines(p, lines[i])
+			}
+		})
+	}
+	wg.Wait()
+	signed := v.logSignatures(p)
+	var errs []error
+	for i, r := range out.Reports {
+		signed = append(signed, lines[i]...)
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("witness %s: %w", r.Witness, r.Err))
+		}
+	}
+	err := errors.Join(errs...)
+	if errors.Is(err, ErrRollback) || errors.Is(err, ErrFork) {
+		return out, err
+	}
+	h, verifyErr := verifyCheckpoint(p, signed)
+	if verifyErr != nil {
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		return out, fmt.Errorf("%w: log %s, size %d: %w", ErrNoQuorum, v.head.Origin, v.head.Size, errors.Join(verifyErr, err))
+	}
+	out.Head = h
+	return out, nil
+}
+
+// ask shows the head to one witness. It tells the witness what it wants to hear of
+// the size that it cosigned last, and proves that the head extends that tree.
+func (v *View) ask(ctx context.Context, w Witness, old int64) ([]byte, error) {
+	for range cosignTries {
+		if old > v.head.Size {
+			return nil, &RollbackError{Old: Head{Origin: v.head.Origin, Size: old}, New: v.head}
+		}
+		var proof tlog.TreeProof
+		if old > 0 && old < v.head.Size {
+			var err error
+			if proof, err = tlog.ProveTree(v.head.Size, old, v.hashes(ctx)); err != nil {
+				return nil, fmt.Errorf("consistency with size %d: %w", old, verification(err))
+			}
+		}
+		lines, err := w.Cosign(ctx, old, proof, v.head.Checkpoint)
+		var other *SizeError
+		if !errors.As(err, &other) {
+			return lines, err
+		}
+		old = other.Size
+	}
+	return nil, fmt.Errorf("%w: it names another size again and again", ErrUnavailable)
+}
+
+// freshLines returns those signature lines that a witness of the policy made of the
+// head just now.
+func (v *View) freshLines(p *Policy, lines []byte) ([]byte, time.Time, error) {
+	text, _, _ := bytes.Cut(v.head.Checkpoint, []byte("\n\n"))
+	signed := append(append(bytes.Clone(text), "\n\n"...), lines...)
+	if len(signed) > MaxCheckpointSize {
+		return nil, time.Time{}, fmt.Errorf("%w: an answer of %d bytes", ErrUntrusted, len(lines))
+	}
+	n, err := note.Open(signed, p.witnessVerifiers())
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
+	}
+	var fresh []byte
+	var made time.Time
+	for _, s := range n.Sigs {
+		at, err := torchwood.CosignatureTimestamp(s)
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
+		}
+		made = time.Unix(at, 0)
+		if d := time.Since(made); d > clockSkew || d < -clockSkew {
+			return nil, time.Time{}, fmt.Errorf("%w: cosignature of %s, which is not now", ErrStale, made.UTC().Format(time.RFC3339))
+		}
+		fresh = append(fresh, signatureLine(s)...)
+	}
+	return fresh, made, nil
+}
+
+func signatureLine(s note.Signature) string { return "\u2014 " + s.Name + " " + s.Base64 + "\n" }
+
+// logSignatures is the checkpoint without the signatures of witnesses.
+func (v *View) logSignatures(p *Policy) []byte {
+	text, lines, _ := bytes.Cut(v.head.Checkpoint, []byte("\n\n"))
+	out := append(bytes.Clone(text), "\n\n"...)
+	for line := range strings.Lines(string(lines)) {
+		if f := strings.Fields(line); len(f) == 3 && f[1] == p.Origin {
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
+// CosignedAt returns when the witnesses of the policy cosigned a head, by their
+// names; it is empty if none did. The head has been verified under the policy.
+func CosignedAt(p *Policy, h Head) map[string]time.Time {
+	out := map[string]time.Time{}
+	n, err := note.Open(h.Checkpoint, p.witnessVerifiers())
+	if err != nil {
+		return out
+	}
+	for _, s := range n.Sigs {
+		if at, err := torchwood.CosignatureTimestamp(s); err == nil {
+			out[s.Name] = time.Unix(at, 0)
+		}
+	}
+	return out
+}
