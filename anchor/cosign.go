@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
-		return out, fmt.Errorf("%w: log %s, size %d: %w", ErrNoQuorum, v.head.Origin, v.head.Size, errors.Join(verifyErr, err))
+		return out, fmt.Errorf("%w: log %s, size %d: %w", ErrNoQuorum, v.head.Origin, v.head.Size, cmp.Or(err, verifyErr))
 	}
 	out.Head = h
 	return out, nil

@@ -53,6 +53,9 @@ type PolicyWitness struct {
 	Verifier *torchwood.CosignatureVerifier
 }
 
+// Key returns the verifier of the log's key.
+func (p *Policy) Key() note.Verifier { return p.key }
+
 // KeyOnly returns the policy that believes whatever the log's own key signed, with
 // no floor: by it a log knows its own heads, which witnesses may not have seen yet.
 func (p *Policy) KeyOnly() *Policy { return keyPolicy(p.key) }
@@ -211,9 +214,31 @@ func (p *Policy) parseOwn(f []string) error {
 // FormatPolicy returns a policy that trusts whoever holds the log's own key.
 func FormatPolicy(vkey string) []byte {
 	return []byte("# Trust policy (c2sp.org/tlog-policy): heads of this log are believed if this key signed them.\n" +
-		"# It is public. Whoever restores or audits needs it from a place that they trust.\n" +
-		"log " + vkey + "\n" +
-		"quorum none\n")
+		policyComment + "log " + vkey + "\nquorum none\n")
+}
+
+const policyComment = "# It is public. Whoever restores or audits needs it from a place that they trust.\n"
+
+// FormatWitnessedPolicy returns a policy that trusts heads which the log's own key and
+// so many of the witnesses have signed. Each witness is what follows "witness" in its
+// line: NAME VKEY [URL]. The error is a *[PolicyError].
+func FormatWitnessedPolicy(vkey string, witnesses []string, quorum int) ([]byte, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Trust policy (c2sp.org/tlog-policy): heads of this log are believed if this key and %d of these witnesses signed them.\n", quorum)
+	b.WriteString(policyComment + "log " + vkey + "\n")
+	group := ""
+	for _, w := range witnesses {
+		f := strings.Fields(w)
+		if len(f) == 0 || strings.ContainsAny(w, "\n\r#") {
+			return nil, &PolicyError{Err: fmt.Errorf("witness %q is not NAME VKEY [URL]", w)}
+		}
+		group += " " + f[0]
+		b.WriteString("witness " + strings.Join(f, " ") + "\n")
+	}
+	fmt.Fprintf(&b, "group quorum-of-witnesses %d%s\nquorum quorum-of-witnesses\n", quorum, group)
+	text := []byte(b.String())
+	_, err := ParsePolicy(text)
+	return text, err
 }
 
 // keyPolicy is the policy by which a log knows its own heads.

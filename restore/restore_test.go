@@ -68,7 +68,7 @@ func someState() state {
 
 func bank(t *testing.T, s state) (*savepoints.Bank, savepoints.Savepoint) {
 	t.Helper()
-	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), "")
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{})
 	must(t, err)
 	t.Cleanup(func() { b.Close() })
 	return b, take(t, b, s)

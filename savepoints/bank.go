@@ -55,22 +55,37 @@ func (s logStore) SwapHead(ctx context.Context, name string, old, new []byte) er
 	return s.repo.SwapHead(ctx, name, old, new)
 }
 
+// InitOptions describes the log of a new repository.
+type InitOptions struct {
+	// Origin names the log; if empty, a name is made from the random id of the
+	// instance.
+	Origin string
+	// Witnesses are those of the trust policy, each as NAME VKEY [URL].
+	Witnesses []string
+	// Quorum is how many of them must have cosigned a head that counts; more than
+	// half of them if 0.
+	Quorum int
+}
+
 // Init makes a repository with a log of its own in dir, which must be empty or
 // absent, or hold a repository that has no log yet: one that was made by restoring
-// or following, or whose init was interrupted. origin names the log; if it is
-// empty, a name is made from the random id of the instance.
-func Init(ctx context.Context, dir, origin string) (*Bank, error) {
+// or following, or whose init was interrupted.
+func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 	var instance [16]byte
 	if _, err := rand.Read(instance[:]); err != nil {
 		return nil, err
 	}
-	if origin == "" {
-		origin = "ipfs-savepoint.invalid/" + hex.EncodeToString(instance[:])
+	if o.Origin == "" {
+		o.Origin = "ipfs-savepoint.invalid/" + hex.EncodeToString(instance[:])
 	}
-	if err := anchor.CheckOrigin(origin); err != nil {
+	if err := anchor.CheckOrigin(o.Origin); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	skey, vkey, err := anchor.GenerateKey(origin)
+	skey, vkey, err := anchor.GenerateKey(o.Origin)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := o.policy(vkey)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +93,31 @@ func Init(ctx context.Context, dir, origin string) (*Bank, error) {
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	if err := initLog(ctx, repo, instance, skey, vkey); err != nil {
+	if err := initLog(ctx, repo, instance, skey, policy); err != nil {
 		return nil, errors.Join(fmt.Errorf("init %s: %w", dir, err), repo.Close())
 	}
 	if err := repo.Close(); err != nil {
 		return nil, err
 	}
 	return Open(ctx, dir)
+}
+
+// policy is the trust policy of the new log.
+func (o InitOptions) policy(vkey string) ([]byte, error) {
+	if len(o.Witnesses) == 0 {
+		if o.Quorum != 0 {
+			return nil, fmt.Errorf("%w: a quorum of %d, and no witnesses", ErrUsage, o.Quorum)
+		}
+		return anchor.FormatPolicy(vkey), nil
+	}
+	if o.Quorum == 0 {
+		o.Quorum = len(o.Witnesses)/2 + 1
+	}
+	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return policy, nil
 }
 
 // openWithoutLog makes or opens a repository, and refuses one that has a log, or
@@ -129,18 +162,22 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	return err
 }
 
-func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey, vkey string) error {
+func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, policy []byte) error {
 	signer, err := anchor.NewSigner(skey)
+	if err != nil {
+		return err
+	}
+	p, err := anchor.ParsePolicy(policy)
 	if err != nil {
 		return err
 	}
 	if err := repo.WriteFile(instanceFile, []byte(hex.EncodeToString(instance[:])+"\n")); err != nil {
 		return err
 	}
-	if err := repo.WriteFile(trustFile, anchor.FormatPolicy(vkey)); err != nil {
+	if err := repo.WriteFile(trustFile, policy); err != nil {
 		return err
 	}
-	if _, err := anchor.Open(ctx, logStore{repo.Blocks, repo}, signer, anchor.Options{Create: true}); err != nil {
+	if _, err := anchor.Open(ctx, logStore{repo.Blocks, repo}, signer, anchor.Options{Create: true, Policy: p}); err != nil {
 		return err
 	}
 	// The key comes last: without it the repository is a reader's, not a
@@ -339,6 +376,16 @@ func (b *Bank) Policies() []*anchor.Policy {
 	return out
 }
 
+// receiptPolicy is the policy by which the bank believes its own receipts: those of
+// its own log are there before witnesses have seen the entry.
+func (b *Bank) receiptPolicy(origin string) (*anchor.Policy, error) {
+	p, err := b.policy(origin)
+	if err == nil && origin == b.Origin() {
+		p = p.KeyOnly()
+	}
+	return p, err
+}
+
 func (b *Bank) policy(origin string) (*anchor.Policy, error) {
 	p, ok := b.policies[origin]
 	if !ok {
@@ -378,8 +425,14 @@ func (b *Bank) LogRoot(id string) (cid.Cid, bool) {
 	return cid.Undef, false
 }
 
-// view opens the bank's verified copy of a log.
+// view opens the bank's verified copy of a log; of its own log all that is signed,
+// whether witnesses have seen it or not.
 func (b *Bank) view(ctx context.Context, p *anchor.Policy) (*anchor.View, error) {
+	if p.Origin == b.Origin() {
+		if h, ok := b.ledger.head(); ok {
+			return anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p.KeyOnly())
+		}
+	}
 	h, err := b.Head(ctx, p.Origin)
 	if err != nil {
 		return nil, err

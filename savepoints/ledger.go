@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
@@ -17,21 +20,42 @@ import (
 type ledger struct {
 	b      *Bank
 	signer anchor.Signer
-	log    *anchor.Log
+	log    atomic.Pointer[anchor.Log]
 	err    error                         // why the log has to be opened again, if it has
 	last   map[entry.PolicyKey]Savepoint // without manifest
 	high   map[entry.PolicyKey]Savepoint // the last one that has a height
 	time   time.Time                     // of the newest entry
 	// done is the size of the log up to which every entry has its receipt.
 	done int64
+	// cosigned is the size of the log up to which receipts have the cosignatures
+	// that the trust policy demands.
+	cosigned int64
+	// asked: the witnesses were asked, before the first append, whether they have
+	// seen more of the log than there is here.
+	asked     bool
+	witnesses []anchor.Witness
+	// grown has a value when the log has grown.
+	grown chan struct{}
 }
 
-func newLedger(b *Bank, signer anchor.Signer) *ledger { return &ledger{b: b, signer: signer} }
+func newLedger(b *Bank, signer anchor.Signer) *ledger {
+	return &ledger{b: b, signer: signer, witnesses: witness.Clients(b.own, witness.ClientOptions{}), grown: make(chan struct{}, 1)}
+}
+
+// head is the newest signed head, if the log could be opened.
+func (l *ledger) head() (anchor.Head, bool) {
+	if log := l.log.Load(); log != nil {
+		return log.Head(), true
+	}
+	return anchor.Head{}, false
+}
 
 // open opens the log anew, and reads what it holds.
 func (l *ledger) open(ctx context.Context) error {
 	l.last, l.high, l.time, l.done = map[entry.PolicyKey]Savepoint{}, map[entry.PolicyKey]Savepoint{}, time.Time{}, 0
-	l.log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit})
+	var log *anchor.Log
+	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own})
+	l.log.Store(log)
 	if errors.Is(l.err, anchor.ErrUnavailable) {
 		// Tiles of the own log are nowhere else to be asked for.
 		l.err = fmt.Errorf("%w: %w", node.ErrDamaged, l.err)
@@ -46,16 +70,45 @@ func (l *ledger) open(ctx context.Context) error {
 // undone after its entry was in the log.
 func (l *ledger) ready(ctx context.Context) error {
 	if l.err != nil {
-		return l.open(ctx)
+		if err := l.open(ctx); err != nil {
+			return err
+		}
+	}
+	if err := l.ask(ctx); err != nil {
+		return err
 	}
 	return l.finish(ctx, nil)
+}
+
+// askTimeout bounds how long the first append waits for witnesses that may have seen
+// more of the log: one that does not answer keeps nobody from saving.
+const askTimeout = 2 * time.Second
+
+// ask refuses to sign if a witness says that this repository is an old copy.
+func (l *ledger) ask(ctx context.Context) error {
+	if l.asked || !l.b.own.Quorum {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := l.log.Load().Publish(limited, l.witnesses)
+	if mustStop(err) {
+		l.err = err
+		return err
+	}
+	l.asked = err == nil
+	return ctx.Err()
 }
 
 // append adds a record to the log. An error may leave open which head is on disk,
 // as a full disk in the wrong moment does: the next take reads it again.
 func (l *ledger) append(ctx context.Context, record []byte) (int64, error) {
-	index, _, err := l.log.Append(ctx, record)
+	index, _, err := l.log.Load().Append(ctx, record)
 	l.err = err
+	select {
+	case l.grown <- struct{}{}:
+	default: // somebody is to look already
+	}
 	return index, err
 }
 
@@ -63,10 +116,14 @@ func (l *ledger) append(ctx context.Context, record []byte) (int64, error) {
 // them: an entry whose receipt is missing, or damaged, gets it.
 func (l *ledger) load(ctx context.Context) error {
 	held := map[int64]bool{}
+	l.cosigned = math.MaxInt64
 	err := l.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
 		if err == nil && s.Origin == l.b.own.Origin {
 			l.note(s)
 			held[s.LogIndex] = true
+			if _, err := openProof(l.b.own, s.Proof); err != nil {
+				l.cosigned = min(l.cosigned, s.LogIndex)
+			}
 		}
 		return true, nil
 	})
@@ -81,7 +138,9 @@ func (l *ledger) load(ctx context.Context) error {
 
 // finish gives every entry its receipt that has none and is not in held.
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
-	size := l.log.Head().Size
+	h, _ := l.head()
+	size := h.Size
+	l.cosigned = min(l.cosigned, size)
 	if l.done >= size {
 		return nil
 	}
@@ -123,7 +182,7 @@ func (l *ledger) receipt(ctx context.Context, v *anchor.View, index int64, recor
 	if err != nil {
 		return Savepoint{}, err
 	}
-	s, err := openProof(l.b.own, proof)
+	s, err := openProof(l.b.own.KeyOnly(), proof)
 	if err != nil {
 		return Savepoint{}, err
 	}

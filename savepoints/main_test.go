@@ -101,7 +101,7 @@ func smallState(i int) state {
 
 func initBank(t *testing.T) *savepoints.Bank {
 	t.Helper()
-	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), "")
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{})
 	must(t, err)
 	t.Cleanup(func() { b.Close() })
 	return b

@@ -72,7 +72,7 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 		return err
 	}
 	if held != nil {
-		p, err := b.policy(s.Origin)
+		p, err := b.receiptPolicy(s.Origin)
 		if err != nil {
 			return err
 		}
@@ -154,8 +154,12 @@ func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, err
 		return err
 	}
 	byPrefix := map[string]*anchor.Policy{}
-	for _, p := range b.Policies() {
-		byPrefix[LogID(p.Origin)[:16]] = p
+	for origin := range b.policies {
+		p, err := b.receiptPolicy(origin)
+		if err != nil {
+			return err
+		}
+		byPrefix[LogID(origin)[:16]] = p
 	}
 	for _, key := range keys {
 		if err := ctx.Err(); err != nil {
@@ -310,7 +314,7 @@ func (b *Bank) verifyState(ctx context.Context, s Savepoint) (dag.Totals, error)
 // holds it, still has the entry. A copy of the log that is damaged says nothing
 // against the proof: VerifyLog is what tells of it.
 func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
-	p, err := b.policy(s.Origin)
+	p, err := b.receiptPolicy(s.Origin)
 	if err != nil {
 		return err
 	}

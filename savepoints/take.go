@@ -45,6 +45,9 @@ type TakeOptions struct {
 	// Provider names what reads the state; "folder" if empty.
 	Provider string
 	Version  string // of this program, for the manifest
+	// Witnessed is how long Take waits for the witnesses once the save point is on
+	// disk; 0 is not at all. See [Bank.Publish].
+	Witnessed time.Duration
 	// Progress, if not nil, is called as documents are written.
 	Progress func(documents, bytes uint64)
 	// Now is the clock; time.Now if nil.
@@ -58,6 +61,9 @@ type Taken struct {
 	NewBlocks uint64 // IPFS blocks that were not there
 	NewBytes  uint64
 	Existing  bool // the save point had been taken before
+	// Witnessed: the quorum of witnesses that the log's trust policy demands has
+	// cosigned a head that holds the save point. Without a quorum it never is.
+	Witnessed bool
 }
 
 // maxBlocks is how many save-state blocks one save point may be of.
@@ -73,7 +79,19 @@ func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
 // returns the save point that is there; with another state, or at a lower
 // height, the error wraps ErrConflict. Nothing is written if a name cannot be
 // used or two collide (dag.ErrName, dag.ErrNameCollision).
+//
+// An error that wraps anchor.ErrNoQuorum comes with the save point, which was taken:
+// it was to be witnessed (see [TakeOptions]), and is not yet.
 func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
+	t, err := b.take(ctx, source, o)
+	if err == nil && o.Witnessed > 0 {
+		err = b.publishWithin(ctx, o.Witnessed)
+	}
+	t.Witnessed = t.CID.Defined() && b.witnessed(t.LogIndex)
+	return t, err
+}
+
+func (b *Bank) take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
 	if b.ledger == nil {
 		return Taken{}, fmt.Errorf("take: %w", ErrNoLogKey)
 	}

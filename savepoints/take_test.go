@@ -19,7 +19,7 @@ import (
 
 func TestInit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new/bank")
-	b, err := savepoints.Init(ctx, dir, "log.example/mine")
+	b, err := savepoints.Init(ctx, dir, savepoints.InitOptions{Origin: "log.example/mine"})
 	must(t, err)
 	if b.Origin() != "log.example/mine" {
 		t.Errorf("origin %q", b.Origin())
@@ -35,11 +35,11 @@ func TestInit(t *testing.T) {
 		t.Error("another log is found")
 	}
 	must(t, b.Close())
-	if _, err := savepoints.Init(ctx, dir, ""); !errors.Is(err, node.ErrRepoExists) {
+	if _, err := savepoints.Init(ctx, dir, savepoints.InitOptions{}); !errors.Is(err, node.ErrRepoExists) {
 		t.Errorf("init of a bank: %v", err)
 	}
 	for _, origin := range []string{"with space", "a+b", "new\nline", strings.Repeat("x", 256)} {
-		if _, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "x"), origin); !errors.Is(err, savepoints.ErrUsage) || !errors.Is(err, anchor.ErrOrigin) {
+		if _, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "x"), savepoints.InitOptions{Origin: origin}); !errors.Is(err, savepoints.ErrUsage) || !errors.Is(err, anchor.ErrOrigin) {
 			t.Errorf("origin %q: %v", origin, err)
 		}
 	}

@@ -44,12 +44,16 @@ var failures = []failure{
 	{node.ErrHeld, exitHeld, "repository_held"},
 	{anchor.ErrFork, exitDecide, "log_fork"},
 	{anchor.ErrRollback, exitDecide, "log_rollback"},
+	{anchor.ErrStale, exitDecide, "stale"},
 	{savepoints.ErrConflict, exitDecide, "conflict"},
 	{savepoints.ErrTrustConflict, exitDecide, "trust_conflict"},
 	{savepoints.ErrAmbiguous, exitDecide, "ambiguous"},
 	{restore.ErrTarget, exitDecide, "target_not_empty"},
 	{restore.ErrBusy, exitDecide, "target_busy"},
 	{node.ErrRepoExists, exitDecide, "repository_exists"},
+
+	// Witnesses that gave no cosignature may have given something wrong as well.
+	{anchor.ErrNoQuorum, exitNotFound, "no_quorum"},
 
 	{anchor.ErrPolicy, exitVerification, "trust_policy_unusable"},
 	{anchor.ErrUntrusted, exitVerification, "log_not_trusted"},

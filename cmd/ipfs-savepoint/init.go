@@ -8,7 +8,7 @@ import (
 )
 
 func (e *env) initCommand() *cobra.Command {
-	var origin string
+	var o savepoints.InitOptions
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a repository with a log of its own",
@@ -17,14 +17,18 @@ func (e *env) initCommand() *cobra.Command {
 The file trust.policy in the repository is public: whoever restores or audits
 needs a copy, from a place that they trust. The file log.key is secret. Without
 it, after a disaster, everything can be restored, but the same log cannot be
-continued: keep a copy of it elsewhere.`,
+continued: keep a copy of it elsewhere.
+
+With --witness the log's heads count only once witnesses have cosigned them
+(C2SP tlog-witness; "log witness" is one). Then nobody can be shown an older
+history, or another one, without the witnesses' consent.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := e.repoDir()
 			if err != nil {
 				return err
 			}
-			b, err := savepoints.Init(cmd.Context(), dir, origin)
+			b, err := savepoints.Init(cmd.Context(), dir, o)
 			if err != nil {
 				return err
 			}
@@ -35,6 +39,8 @@ continued: keep a copy of it elsewhere.`,
 			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": trust}, "%s\n", dir)
 		},
 	}
-	cmd.Flags().StringVar(&origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
+	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the log (may be repeated)")
+	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
+	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
 	return cmd
 }

@@ -120,6 +120,9 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var following sync.WaitGroup
+	following.Go(func() {
+		b.KeepPublished(ctx, func(err error) { e.note("publishing log %s: %v", b.Origin(), err) })
+	})
 	if policy != nil {
 		following.Go(func() {
 			if err := b.Follow(ctx, e.followOptions(policy, o)); err != nil {

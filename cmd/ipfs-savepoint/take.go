@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -28,13 +30,13 @@ func newTakenJSON(t savepoints.Taken) takenJSON {
 	return takenJSON{
 		Savepoint: t.CID.String(), State: m.State.String(), Sequence: m.Sequence, Height: m.Height,
 		Documents: m.Totals.Documents, Changed: t.Changed, Bytes: m.Totals.Bytes,
-		NewBytes: t.NewBytes, NewBlocks: t.NewBlocks, LogIndex: t.LogIndex,
+		NewBytes: t.NewBytes, NewBlocks: t.NewBlocks, LogIndex: t.LogIndex, Witnessed: t.Witnessed,
 	}
 }
 
 func (e *env) takeCommand() *cobra.Command {
 	var o savepoints.TakeOptions
-	var height string
+	var height, wait string
 	cmd := &cobra.Command{
 		Use:   "take SOURCE --policy ID",
 		Short: "Save the files of a folder as the next save point of a policy",
@@ -43,7 +45,12 @@ func (e *env) takeCommand() *cobra.Command {
 Every regular file below SOURCE is a document, every folder a collection. When
 the command returns, the state, its manifest, its pin and its signed log entry
 are on disk. With --height a repeated take of the same state returns the save
-point that is there.`,
+point that is there.
+
+--wait witnessed waits until the quorum of witnesses that the log's trust policy
+demands has cosigned the entry, a minute or as long as is said. If it does not
+come about in time, the save point has been taken all the same; the exit status
+is 4, and "serve" or a later take goes on asking.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("height") {
@@ -52,6 +59,10 @@ point that is there.`,
 					return usagef("--height %q is not a number", height)
 				}
 				o.Height = &h
+			}
+			var err error
+			if o.Witnessed, err = parseWait(wait); err != nil {
+				return err
 			}
 			if o.Policy == "" {
 				return usagef("--policy ID is missing")
@@ -70,6 +81,7 @@ point that is there.`,
 	f.StringVar(&o.Policy, "policy", "", "`ID` of the policy")
 	f.StringArrayVar(&o.Blocks, "block", nil, "`TAG` of the save-state block (may be repeated)")
 	f.StringVar(&height, "height", "", "number of executed policy blocks `N`")
+	f.StringVar(&wait, "wait", "", "`witnessed[=DURATION]`: wait for the witnesses")
 	f.StringVar(&o.Provider, "provider", "folder", "`NAME` of what keeps the state, for the manifest")
 	return cmd
 }
@@ -80,9 +92,14 @@ func (e *env) take(cmd *cobra.Command, b *savepoints.Bank, folder *savepoints.Fo
 	o.Progress = func(documents, bytes uint64) { p.update("%d documents, %s", documents, size(bytes)) }
 	t, err := b.Take(cmd.Context(), folder, o)
 	p.done()
-	if err != nil {
+	if err != nil && !t.CID.Defined() {
 		return err
 	}
+	// A save point that is not witnessed in time is there all the same.
+	return errors.Join(e.tell(t, folder), err)
+}
+
+func (e *env) tell(t savepoints.Taken, folder *savepoints.Folder) error {
 	for _, dir := range folder.Dropped {
 		e.note("empty folder left out: %s", dir)
 	}
@@ -100,4 +117,25 @@ func (e *env) take(cmd *cobra.Command, b *savepoints.Bank, folder *savepoints.Fo
 	e.note("%s@%d%s: %d documents, %s; %d changed, %d new IPFS blocks, %s; log entry %d",
 		m.Policy.ID, m.Sequence, at, m.Totals.Documents, size(m.Totals.Bytes), t.Changed, t.NewBlocks, size(t.NewBytes), t.LogIndex)
 	return e.result(newTakenJSON(t), "%s\n", t.CID)
+}
+
+// waitForWitnesses is how long --wait witnessed waits if it is not said.
+const waitForWitnesses = time.Minute
+
+// parseWait reads --wait: empty, "witnessed", or "witnessed=DURATION".
+func parseWait(text string) (time.Duration, error) {
+	what, limit, limited := strings.Cut(text, "=")
+	switch {
+	case text == "":
+		return 0, nil
+	case what != "witnessed":
+		return 0, usagef("--wait %q is not witnessed[=DURATION]", text)
+	case !limited:
+		return waitForWitnesses, nil
+	}
+	d, err := time.ParseDuration(limit)
+	if err != nil || d <= 0 {
+		return 0, usagef("--wait %q is not witnessed[=DURATION]", text)
+	}
+	return d, nil
 }
