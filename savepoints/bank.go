@@ -115,7 +115,7 @@ func (o InitOptions) policy(vkey string) ([]byte, error) {
 	}
 	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+		return nil, fmt.Errorf("%w: %v", ErrUsage, err) // not of a policy that somebody gave
 	}
 	return policy, nil
 }

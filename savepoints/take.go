@@ -83,6 +83,9 @@ func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
 // An error that wraps anchor.ErrNoQuorum comes with the save point, which was taken:
 // it was to be witnessed (see [TakeOptions]), and is not yet.
 func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
+	if o.Witnessed > 0 && b.own != nil && !b.own.Quorum {
+		return Taken{}, fmt.Errorf("%w: the log's trust policy names no quorum of witnesses to wait for", ErrUsage)
+	}
 	t, err := b.take(ctx, source, o)
 	if err == nil && o.Witnessed > 0 {
 		err = b.publishWithin(ctx, o.Witnessed)
