@@ -21,7 +21,8 @@ var ErrHeadChanged = errors.New("head changed meanwhile")
 
 // records keeps small values in files meta/<kind>/<key>, each replaced atomically.
 type records struct {
-	dir string
+	dir  string
+	disk durable.Disk
 	// mu makes compare and swap one step.
 	mu sync.Mutex
 }
@@ -37,10 +38,10 @@ func (r *records) get(kind, key string) ([]byte, error) {
 }
 
 func (r *records) put(kind, key string, value []byte) error {
-	if err := durable.MakeDir(filepath.Join(r.dir, kind)); err != nil {
+	if err := r.disk.MakeDir(filepath.Join(r.dir, kind)); err != nil {
 		return err
 	}
-	return durable.WriteFile(r.path(kind, key), value, 0o600)
+	return r.disk.WriteFile(r.path(kind, key), value, 0o600)
 }
 
 // list returns the keys of a kind, sorted.
@@ -65,7 +66,7 @@ func (r *records) clean() error {
 		return err
 	}
 	for _, k := range kinds {
-		if err := durable.Clean(filepath.Join(r.dir, k.Name())); err != nil {
+		if err := r.disk.Clean(filepath.Join(r.dir, k.Name())); err != nil {
 			return err
 		}
 	}
@@ -125,7 +126,7 @@ func (r *Repo) PutRecord(kind, key string, value []byte) error {
 
 // DeleteRecord durably removes a record, if there is one.
 func (r *Repo) DeleteRecord(kind, key string) error {
-	if err := durable.Remove(r.records.path(kind, key)); err != nil {
+	if err := r.records.disk.Remove(r.records.path(kind, key)); err != nil {
 		return fmt.Errorf("delete record %s/%s: %w", kind, key, err)
 	}
 	return nil
