@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs/go-cid"
@@ -122,6 +123,15 @@ func (r *Repo) PutRecord(kind, key string, value []byte) error {
 		return fmt.Errorf("write record %s/%s: %w", kind, key, err)
 	}
 	return nil
+}
+
+// RecordTime is when a record was last stored here, by this machine's clock.
+func (r *Repo) RecordTime(kind, key string) (time.Time, error) {
+	st, err := os.Stat(r.records.path(kind, key))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("record %s/%s: %w", kind, key, err)
+	}
+	return st.ModTime(), nil
 }
 
 // DeleteRecord durably removes a record, if there is one.
