@@ -58,7 +58,7 @@ type Network struct {
 	server  *http.Server
 	addr    net.Addr
 	wg      sync.WaitGroup
-	errs    chan error
+	errs    chan error // has room for each server's
 	// stops ends what was started beside the servers, last first.
 	stops []func() error
 }
@@ -84,7 +84,7 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	n := &Network{addr: listener.Addr(), errs: make(chan error, 2)}
+	n := &Network{addr: listener.Addr(), errs: make(chan error, 3)}
 	if err := n.startSwarm(r, o, swarmKey, handler); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
 	}
