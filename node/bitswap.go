@@ -39,7 +39,7 @@ type remotePeer struct {
 	blocks *segments.Store
 
 	once   sync.Once
-	net    interface{ Stop() }
+	net    interface{ Stop() } // nil if the client is the host's own and stays
 	client *client.Client
 }
 
@@ -72,6 +72,9 @@ func (c *resetConn) Close() error { return c.Conn.(interface{ Reset() error }).R
 // connect makes the connection, and starts the client that talks over it.
 func (p *remotePeer) connect(ctx context.Context) error {
 	p.once.Do(func() {
+		if p.client != nil {
+			return
+		}
 		wire := bsnet.NewFromIpfsHost(p.host)
 		p.client = client.New(context.Background(), wire, nil, readOnly{p.blocks})
 		wire.Start(p.client)
@@ -83,7 +86,7 @@ func (p *remotePeer) connect(ctx context.Context) error {
 }
 
 func (p *remotePeer) close() error {
-	if p.client == nil {
+	if p.net == nil {
 		return nil
 	}
 	p.net.Stop()
