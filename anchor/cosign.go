@@ -190,3 +190,21 @@ func CosignedAt(p *Policy, h Head) map[string]time.Time {
 	}
 	return out
 }
+
+// CosignedSince reports whether p accepts the head with those cosignatures alone that are
+// not older than since, nor from a future that clocks do not explain.
+func CosignedSince(p *Policy, h Head, since time.Time) bool {
+	n, err := note.Open(h.Checkpoint, p.witnessVerifiers())
+	if err != nil {
+		return false
+	}
+	signed := newView(nil, h).logSignatures(p)
+	for _, s := range n.Sigs {
+		at, err := torchwood.CosignatureTimestamp(s)
+		if t := time.Unix(at, 0); err == nil && !t.Before(since) && time.Until(t) <= clockSkew {
+			signed = append(signed, signatureLine(s)...)
+		}
+	}
+	_, err = verifyCheckpoint(p, signed)
+	return err == nil
+}

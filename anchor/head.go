@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"filippo.io/torchwood"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -53,6 +54,11 @@ type Head struct {
 }
 
 func (h Head) tree() tlog.Tree { return tlog.Tree{N: h.Size, Hash: h.RootHash} }
+
+// VerifyHead reads a signed head and verifies it under p. The floor of p is not
+// checked: that takes tiles, see [OpenView]. The error wraps ErrUntrusted, or ErrPolicy
+// if p is nil.
+func VerifyHead(p *Policy, checkpoint []byte) (Head, error) { return verifyCheckpoint(p, checkpoint) }
 
 // verifyCheckpoint reads a signed head. The error wraps ErrUntrusted.
 func verifyCheckpoint(p *Policy, signed []byte) (Head, error) {
@@ -119,6 +125,23 @@ func loadStored(ctx context.Context, store Store, p *Policy, name string) (store
 	}
 	h.Root = root
 	return stored{h, r.Recent, b}, nil
+}
+
+// Stored is what the bytes that a Store holds as a head say, which nothing has verified.
+type Stored struct {
+	Root   cid.Cid // log root CID
+	Size   int64
+	Signed time.Time // when the size was signed, or received by a mirror
+}
+
+// ReadStored reads the bytes that a Store holds as a head. The error wraps ErrCorrupt.
+func ReadStored(head []byte) (Stored, error) {
+	r, root, err := decodeRecord(head)
+	if err != nil {
+		return Stored{}, err
+	}
+	last := r.Recent[len(r.Recent)-1]
+	return Stored{root, last.Size, time.Unix(last.Time, 0)}, nil
 }
 
 // StoredRoot returns the log root CID in the bytes that a Store holds as a head, which

@@ -211,21 +211,26 @@ func (p *Policy) parseOwn(f []string) error {
 	return nil
 }
 
-// FormatPolicy returns a policy that trusts whoever holds the log's own key.
-func FormatPolicy(vkey string) []byte {
+// FormatPolicy returns a policy that trusts whoever holds the log's own key. urls says
+// where the log is read: one, or none.
+func FormatPolicy(vkey string, urls ...string) []byte {
 	return []byte("# Trust policy (c2sp.org/tlog-policy): heads of this log are believed if this key signed them.\n" +
-		policyComment + "log " + vkey + "\nquorum none\n")
+		policyComment + logLine(vkey, urls) + "quorum none\n")
+}
+
+func logLine(vkey string, urls []string) string {
+	return strings.Join(append([]string{"log", vkey}, urls...), " ") + "\n"
 }
 
 const policyComment = "# It is public. Whoever restores or audits needs it from a place that they trust.\n"
 
 // FormatWitnessedPolicy returns a policy that trusts heads which the log's own key and
 // so many of the witnesses have signed. Each witness is what follows "witness" in its
-// line: NAME VKEY [URL]. The error is a *[PolicyError].
-func FormatWitnessedPolicy(vkey string, witnesses []string, quorum int) ([]byte, error) {
+// line: NAME VKEY [URL]. urls is as at [FormatPolicy]. The error is a *[PolicyError].
+func FormatWitnessedPolicy(vkey string, witnesses []string, quorum int, urls ...string) ([]byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Trust policy (c2sp.org/tlog-policy): heads of this log are believed if this key and %d of these witnesses signed them.\n", quorum)
-	b.WriteString(policyComment + "log " + vkey + "\n")
+	b.WriteString(policyComment + logLine(vkey, urls))
 	group := ""
 	for _, w := range witnesses {
 		f := strings.Fields(w)

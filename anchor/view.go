@@ -35,7 +35,13 @@ func OpenView(ctx context.Context, f Fetcher, p *Policy) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := verifyCheckpoint(p, signed)
+	return OpenViewAt(ctx, f, p, signed)
+}
+
+// OpenViewAt is [OpenView] with a checkpoint that the caller has: f, whose own head may
+// be another, must have the tiles of it.
+func OpenViewAt(ctx context.Context, f Fetcher, p *Policy, checkpoint []byte) (*View, error) {
+	h, err := verifyCheckpoint(p, checkpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,15 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := o.policy(vkey)
+	nameKey, err := node.NewNameKey()
+	if err != nil {
+		return nil, err
+	}
+	name, err := node.NameOf(nameKey)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := o.policy(vkey, nameScheme+name)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +101,7 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	if err := initLog(ctx, repo, instance, skey, policy); err != nil {
+	if err := initLog(ctx, repo, instance, skey, nameKey, policy); err != nil {
 		return nil, errors.Join(fmt.Errorf("init %s: %w", dir, err), repo.Close())
 	}
 	if err := repo.Close(); err != nil {
@@ -103,17 +111,17 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 }
 
 // policy is the trust policy of the new log.
-func (o InitOptions) policy(vkey string) ([]byte, error) {
+func (o InitOptions) policy(vkey, url string) ([]byte, error) {
 	if len(o.Witnesses) == 0 {
 		if o.Quorum != 0 {
 			return nil, fmt.Errorf("%w: a quorum of %d, and no witnesses", ErrUsage, o.Quorum)
 		}
-		return anchor.FormatPolicy(vkey), nil
+		return anchor.FormatPolicy(vkey, url), nil
 	}
 	if o.Quorum == 0 {
 		o.Quorum = len(o.Witnesses)/2 + 1
 	}
-	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum)
+	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum, url)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrUsage, err) // not of a policy that somebody gave
 	}
@@ -162,7 +170,7 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	return err
 }
 
-func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, policy []byte) error {
+func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, nameKey, policy []byte) error {
 	signer, err := anchor.NewSigner(skey)
 	if err != nil {
 		return err
@@ -172,6 +180,9 @@ func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey strin
 		return err
 	}
 	if err := repo.WriteFile(instanceFile, []byte(hex.EncodeToString(instance[:])+"\n")); err != nil {
+		return err
+	}
+	if err := repo.WriteFile(nameKeyFile, nameKey); err != nil {
 		return err
 	}
 	if err := repo.WriteFile(trustFile, policy); err != nil {
@@ -394,8 +405,8 @@ func (b *Bank) policy(origin string) (*anchor.Policy, error) {
 	return p, nil
 }
 
-// Head returns the newest verified head of a log that the bank holds; the bank's
-// own if origin is empty.
+// Head returns the newest verified head of a log that the bank knows; the bank's
+// own if origin is empty. Its Root is undefined if the bank has no copy of the log.
 func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 	if origin == "" {
 		if b.own == nil {
@@ -407,9 +418,25 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 	if err != nil {
 		return anchor.Head{}, err
 	}
+	h, err := b.copyHead(ctx, p)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return h, err
+	}
+	seen, ok, seenErr := b.seen(p)
+	switch {
+	case ok && (err != nil || seen.Size > h.Size):
+		return seen, nil
+	case err != nil && seenErr != nil:
+		return h, seenErr
+	}
+	return h, err
+}
+
+// copyHead returns the newest verified head of a log of which the bank holds a copy.
+func (b *Bank) copyHead(ctx context.Context, p *anchor.Policy) (anchor.Head, error) {
 	h, ok, err := anchor.LoadHead(ctx, b.store, p)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w: nothing of log %q", ErrNotFound, origin)
+		err = fmt.Errorf("%w: nothing of log %q", ErrNotFound, p.Origin)
 	}
 	return h, err
 }
@@ -418,7 +445,7 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 func (b *Bank) LogRoot(id string) (cid.Cid, bool) {
 	for _, p := range b.Policies() {
 		if LogID(p.Origin) == id {
-			h, err := b.Head(context.Background(), p.Origin)
+			h, err := b.copyHead(context.Background(), p)
 			return h.Root, err == nil
 		}
 	}
@@ -433,7 +460,7 @@ func (b *Bank) view(ctx context.Context, p *anchor.Policy) (*anchor.View, error)
 			return anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p.KeyOnly())
 		}
 	}
-	h, err := b.Head(ctx, p.Origin)
+	h, err := b.copyHead(ctx, p)
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Collect removes the IPFS blocks that belong to no pinned save point and to the
-// newest head of no log: what a take left that was killed or refused, and the
+// Collect removes the IPFS blocks that belong to no pinned save point, to the newest
+// head of no log, and to nothing that the name of a log stands for: what a take left that was killed or refused, and the
 // partial tiles that a log has outgrown. Others may read and write meanwhile.
 func (b *Bank) Collect(ctx context.Context, o segments.CollectOptions) (node.Collected, error) {
 	return b.repo.Collect(ctx, b.logRoots, o)
@@ -35,5 +35,6 @@ func (b *Bank) logRoots(ctx context.Context) ([]cid.Cid, error) {
 		}
 		roots = append(roots, root)
 	}
-	return roots, nil
+	named, err := b.nameRoots(ctx)
+	return append(roots, named...), err
 }

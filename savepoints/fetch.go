@@ -1,7 +1,6 @@
 package savepoints
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -23,12 +20,25 @@ type FetchOptions struct {
 	// Policy is the trust policy of the log that anchors the save point.
 	Policy *anchor.Policy
 	// Sources are asked for it: multiaddrs that end in /p2p/<id>, URLs of
-	// gateways, archives (CAR files), folders of repositories.
+	// gateways, archives (CAR files), folders of repositories, and /ipns/<name> of a
+	// log, for which the other ones are asked. What the policy names is asked too.
 	Sources []string
+	// AcceptStale takes a log that may not be the newest, where the policy demands to
+	// know. The result says so.
+	AcceptStale bool
+	// Witnesses are asked whether the head is the newest; those of the policy if nil.
+	Witnesses []anchor.Witness
 	// Progress, if not nil, is called as IPFS blocks arrive.
 	Progress func(node.Progress)
 	// Report, if not nil, gets a line for a person now and then.
 	Report func(format string, args ...any)
+}
+
+// Fetched is a save point that came from others.
+type Fetched struct {
+	Savepoint
+	// Freshness says whether the log that anchors it was known to be the newest one.
+	Freshness Freshness
 }
 
 func (o FetchOptions) report(format string, args ...any) {
@@ -48,23 +58,22 @@ func (o FetchOptions) progress(p node.Progress) {
 }
 
 // Fetch finds a save point at the sources, brings it into the repository,
-// verifies every byte, and keeps it. The newest head that a source shows is
-// checked against the head that the bank holds and against the other sources'
-// (anchor.ErrRollback, anchor.ErrFork). A fetch that was interrupted goes on where
+// verifies every byte, and keeps it. The log is found as at [Bank.Discover], whose
+// outcomes it has. A fetch that was interrupted goes on where
 // it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
-func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, error) {
+//
+// Archives are read where the other sources do not have the save point. Of an archive
+// freshness is never more than unknown unless it holds the newest entry of its log: see
+// [FetchOptions.AcceptStale] for one that is asked for the latest save point.
+func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, error) {
 	b = b.with(o.Policy)
 	defer b.repo.Blocks.Hold().Release()
-	archives, places, err := sortSources(o.Sources)
-	if err != nil {
-		return Savepoint{}, err
-	}
-	var reasons []error
-	remotes, err := b.dial(ctx, places, o)
+	archives, remotes, err := b.gather(ctx, o)
 	defer closeAll(remotes)
+	var reasons []error
 	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
-		return Savepoint{}, err
+		return Fetched{}, err
 	}
 	if err != nil {
 		o.report("%v", err)
@@ -85,14 +94,55 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Savepoint, e
 		}
 		err = fmt.Errorf("%s: %w", path, err)
 		if mustStop(err) {
-			return Savepoint{}, err
+			return Fetched{}, err
 		}
 		if len(o.Sources) > 1 {
 			o.report("%v", err)
 		}
 		reasons = append(reasons, err)
 	}
-	return Savepoint{}, errors.Join(reasons...)
+	return Fetched{}, errors.Join(reasons...)
+}
+
+// gather sorts the sources, with those that the policy names, and prepares those that
+// are not files. It returns what it has prepared also with an error.
+func (b *Bank) gather(ctx context.Context, o FetchOptions) (archives []string, remotes []*source, err error) {
+	archives, given, err := sortSources(o.Sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	all := append(slices.Clone(given), places(o.Policy)...)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(all) == 0 && len(archives) == 0 {
+		// A name can also be known here, with all that it stands for.
+		known := slices.ContainsFunc(o.names(), func(name string) bool { _, err := b.repo.Name(name); return err == nil })
+		switch {
+		case known:
+			r, err := node.Local(b.repo.Dir(), b.repo, nil)
+			if err != nil {
+				return nil, nil, err
+			}
+			return nil, []*source{{Remote: r}}, nil
+		case len(o.Sources) > 0:
+			return nil, nil, fmt.Errorf("%w: a name needs somebody to ask for it: give the URL of a gateway as well", ErrUsage)
+		}
+		return nil, nil, fmt.Errorf("%w: no source to ask", ErrUsage)
+	}
+	remotes, err = b.dial(ctx, all, o)
+	return archives, remotes, err
+}
+
+// names returns the IPNS names of the log: the policy's, and those among the sources.
+func (o FetchOptions) names() []string {
+	out := names(o.Policy)
+	for _, s := range o.Sources {
+		if name, ok := strings.CutPrefix(s, "/ipns/"); ok {
+			out = append(out, strings.TrimSuffix(name, "/"))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // mustStop reports whether an error is evidence against the log itself: another
@@ -101,13 +151,16 @@ func mustStop(err error) bool {
 	return errors.Is(err, anchor.ErrFork) || errors.Is(err, anchor.ErrRollback)
 }
 
-// sortSources tells files from other sources.
+// isPlace reports whether a source is one to be asked over the network.
+func isPlace(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") || strings.Contains(s, "/p2p/")
+}
+
+// sortSources tells files from other sources, and leaves names out.
 func sortSources(sources []string) (archives, places []string, err error) {
-	if len(sources) == 0 {
-		return nil, nil, fmt.Errorf("%w: no source to ask", ErrUsage)
-	}
 	for _, s := range sources {
 		switch {
+		case strings.HasPrefix(s, "/ipns/"):
 		case strings.Contains(s, "://") || strings.Contains(s, "/p2p/"):
 			places = append(places, s)
 		default:
@@ -190,25 +243,37 @@ func closeAll(sources []*source) {
 	}
 }
 
-func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Savepoint, error) {
-	v, shown, good, err := b.discover(ctx, o, sources)
+func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Fetched, error) {
+	d, err := b.discover(ctx, o, sources)
 	if err != nil {
-		return Savepoint{}, err
+		return Fetched{}, err
 	}
-	o.report("log %s: size %d, verified", v.Head().Origin, v.Head().Size)
+	o.report("log %s: size %d, verified: %s", d.Head.Origin, d.Head.Size, d.Freshness.Words())
 	var remotes []*node.Remote
-	for _, s := range append(good, logless(sources)...) {
+	for _, s := range d.sources {
 		remotes = append(remotes, s.Remote)
 	}
-	s, err := b.find(ctx, v, ref, remotes, o)
+	s, err := b.find(ctx, d.view, ref, remotes, o)
 	if unreadable(err) && ctx.Err() == nil {
-		s, err = b.find(ctx, shown, ref, remotes, o) // the bank's copy is damaged
+		s, err = b.find(ctx, d.shown, ref, remotes, o) // the bank's copy is damaged
 	}
 	if err != nil {
-		return Savepoint{}, err
+		return Fetched{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	return b.fetchSavepoint(ctx, s, remotes, o.progress)
+	s, err = b.fetchSavepoint(ctx, s, remotes, o.progress)
+	return Fetched{s, d.Freshness}, err
+}
+
+// Words says for a person what the value means for the log.
+func (f Freshness) Words() string {
+	switch f {
+	case FreshnessWitnessed:
+		return "its log is the newest that the witnesses know"
+	case FreshnessStaleAccepted:
+		return "its log may not be the newest, which was accepted"
+	}
+	return "whether its log is the newest is not known (no witness was asked)"
 }
 
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
@@ -241,152 +306,56 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 	}
 }
 
-// headTimeout bounds how long one source may take to show the head of a log.
-const headTimeout = 15 * time.Second
-
-// discover asks all sources for the head of the log at the same time, brings the
-// bank's copy of the log up to the largest that can be had, and requires that all
-// others are consistent with it. It returns the view of that copy, the view of the
-// source it was brought from, and the sources that answered, that of the largest
-// head first. If the copy cannot be read, both views are the source's.
-func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (v, best *anchor.View, good []*source, err error) {
-	shown, reasons := b.heads(ctx, o, sources)
-	var heads []anchor.Head
-	for _, h := range shown {
-		if best == nil {
-			err := b.catchUp(ctx, h, o.Policy)
-			if mustStop(err) || err != nil && ctx.Err() != nil {
-				return nil, nil, nil, fmt.Errorf("%s: %w", h.source.Name, err)
-			}
-			if err != nil {
-				o.report("source %s: %v", h.source.Name, err)
-				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
-				continue
-			}
-			best = h.view
-		}
-		good, heads = append(good, h.source), append(heads, h.view.Head())
-	}
-	if best == nil {
-		return nil, nil, nil, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
-	}
-	v, err = b.view(ctx, o.Policy)
-	if unreadable(err) && ctx.Err() == nil {
-		v, err = best, nil
-	}
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	for i, h := range heads {
-		if h.Size > v.Head().Size {
-			continue // of the own log: see catchUp
-		}
-		if err := v.Extends(ctx, h); err != nil {
-			return nil, nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
-		}
-	}
-	return v, best, good, nil
-}
-
-// shownHead is a verified head and who showed it.
-type shownHead struct {
-	source *source
-	view   *anchor.View
-}
-
-// heads returns the trusted heads that the sources show, the largest first, and
-// why others are not among them.
-func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
-	views := make([]*anchor.View, len(sources))
-	errs := make([]error, len(sources))
-	var wg sync.WaitGroup
-	for i, s := range sources {
-		wg.Go(func() {
-			limited, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
-			defer cancel()
-			views[i], errs[i] = anchor.OpenView(limited, s.Log(o.Policy.Origin), o.Policy)
-			if errs[i] != nil && ctx.Err() == nil && limited.Err() != nil {
-				errs[i] = context.Cause(limited)
-			}
-		})
-	}
-	wg.Wait()
-	for i, v := range views {
-		if errs[i] != nil {
-			sources[i].logless = errors.Is(errs[i], dag.ErrNotFound)
-			o.report("source %s: %v", sources[i].Name, errs[i])
-			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
-			continue
-		}
-		shown = append(shown, shownHead{sources[i], v})
-	}
-	slices.SortStableFunc(shown, func(x, y shownHead) int { return cmp.Compare(y.view.Head().Size, x.view.Head().Size) })
-	return shown, reasons
-}
-
-// catchUp brings the bank's copy of a log up to a head. The log that is written here
-// is never moved by what somebody else shows: a head of it that is larger than the
-// own one says that this repository was rolled back.
-func (b *Bank) catchUp(ctx context.Context, h shownHead, p *anchor.Policy) error {
-	if p.Origin != b.Origin() {
-		_, err := anchor.Mirror(ctx, b.store, h.source.Log(p.Origin), p)
-		return err
-	}
-	own, err := b.Head(ctx, p.Origin)
-	if err != nil || own.Size >= h.view.Head().Size {
-		return err
-	}
-	if err := h.view.Extends(ctx, own); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: this repository has size %d of its own log, size %d was published: it is an old copy",
-		anchor.ErrRollback, own.Size, h.view.Head().Size)
-}
-
-// find looks a save point up in a verified log and proves it. Only a reference by
-// block needs manifests before the choice is made; they are fetched one by one.
+// find looks for a save point from the end of a verified log, and proves it. Only a
+// reference by block needs manifests before the choice is made; they are fetched one by
+// one.
 func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote, o FetchOptions) (Savepoint, error) {
-	var candidates []Savepoint
-	records := map[int64][]byte{}
 	skipped := 0
-	for e, err := range v.Entries(ctx, 0) {
+	for n := (v.Head().Size - 1) / anchor.BundleWidth; n >= 0 && v.Head().Size > 0; n-- {
+		entries, err := v.Bundle(ctx, n)
 		if err != nil {
 			return Savepoint{}, err
 		}
-		s, err := entry.Decode(e.Record)
-		if err != nil {
-			skipped++ // of a type not known here, or broken
-			continue
-		}
-		if ref.matches(s) {
-			candidates = append(candidates, Savepoint{CID: s.Savepoint, Origin: v.Head().Origin, LogIndex: e.Index, Entry: s})
-			records[e.Index] = e.Record
+		for _, e := range slices.Backward(entries) {
+			s, err := entry.Decode(e.Record)
+			if err != nil {
+				skipped++ // of a type not known here, or broken
+				continue
+			}
+			if !ref.matches(s) {
+				continue
+			}
+			found, ok, err := b.prove(ctx, v, e, ref, remotes)
+			if err != nil || ok {
+				return found, err
+			}
 		}
 	}
 	if skipped > 0 {
 		o.report("%d log entries are of a type that is not known here, or broken", skipped)
 	}
-	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) {
-		if ref.Block == "" {
-			return s, nil
-		}
-		if err := b.fetchManifest(ctx, s, remotes); err != nil {
-			return s, err
-		}
-		return b.withManifest(ctx, s)
-	})
+	return Savepoint{}, fmt.Errorf("%w: %s", ErrNotFound, ref)
+}
+
+// prove proves an entry that a reference can mean, and reports whether it does.
+func (b *Bank) prove(ctx context.Context, v *anchor.View, e anchor.Entry, ref Ref, remotes []*node.Remote) (Savepoint, bool, error) {
+	p, err := b.receiptPolicy(v.Head().Origin)
 	if err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, false, err
 	}
-	p, err := b.policy(s.Origin)
+	proof, err := v.Prove(ctx, e.Index, e.Record)
 	if err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, false, err
 	}
-	proof, err := v.Prove(ctx, s.LogIndex, records[s.LogIndex])
-	if err != nil {
-		return Savepoint{}, err
+	s, err := openProof(p, proof)
+	if err != nil || ref.Block == "" {
+		return s, err == nil, err
 	}
-	return openProof(p, proof)
+	if err := b.fetchManifest(ctx, s, remotes); err != nil {
+		return s, false, err
+	}
+	s, err = b.withManifest(ctx, s)
+	return s, err == nil && s.at(ref.Block), err
 }
 
 func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.Remote) error {
@@ -406,10 +375,10 @@ func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.R
 }
 
 // fetchArchive takes a save point out of an archive.
-func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Savepoint, error) {
+func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Fetched, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Savepoint{}, err
+		return Fetched{}, err
 	}
 	defer f.Close()
 	s, err := b.Import(ctx, f, o.Policy, func(got dag.Received) {
@@ -418,8 +387,53 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 		}
 	})
 	if err != nil {
-		return Savepoint{}, err
+		return Fetched{}, err
 	}
-	return pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry) }),
+	s, err = pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry) }),
 		func(s Savepoint) (Savepoint, error) { return s, nil })
+	if err != nil {
+		return Fetched{}, err
+	}
+	fresh, err := b.archiveFreshness(ctx, ref, o, s)
+	if err != nil {
+		err = b.advise(err)
+	}
+	return Fetched{s, fresh}, err
+}
+
+// archiveFreshness says of an archive that was asked for the latest save point whether
+// it is that. One that was asked for a certain save point has it, whatever came later.
+func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s Savepoint) (Freshness, error) {
+	if !o.Policy.Quorum || ref.CID.Defined() || ref.Sequence > 0 {
+		return FreshnessUnknown, nil
+	}
+	r, err := anchor.VerifyProof(o.Policy, s.Proof)
+	if err != nil {
+		return "", err
+	}
+	v, err := anchor.OpenViewAt(ctx, noTiles{}, o.Policy.KeyOnly(), r.Head.Checkpoint)
+	if err != nil {
+		return "", err
+	}
+	err = b.askWitnesses(ctx, o, v)
+	switch {
+	case err == nil && r.Index == r.Head.Size-1:
+		return FreshnessWitnessed, nil
+	case errors.Is(err, anchor.ErrFork):
+		return "", err
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case o.AcceptStale:
+		return FreshnessStaleAccepted, nil
+	case err == nil:
+		err = fmt.Errorf("entry %d of a log of %d", r.Index, r.Head.Size)
+	}
+	return "", fmt.Errorf("%w: the archive does not show that it is the latest: %v", anchor.ErrStale, err)
+}
+
+// noTiles is a log of which nothing but its head is there.
+type noTiles struct{}
+
+func (noTiles) ReadEndpoint(_ context.Context, path string) ([]byte, error) {
+	return nil, fmt.Errorf("%s: %w", path, dag.ErrNotFound)
 }

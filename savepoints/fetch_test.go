@@ -17,7 +17,8 @@ import (
 )
 
 func fetch(b *savepoints.Bank, ref savepoints.Ref, p *anchor.Policy, sources ...string) (savepoints.Savepoint, error) {
-	return b.Fetch(ctx, ref, savepoints.FetchOptions{Policy: p, Sources: sources})
+	f, err := b.Fetch(ctx, ref, savepoints.FetchOptions{Policy: p, Sources: sources})
+	return f.Savepoint, err
 }
 
 // copyBank copies a bank's folder, as a backup does.
@@ -56,7 +57,7 @@ func TestFetchFromEveryKindOfSource(t *testing.T) {
 				if got.CID != taken.CID {
 					t.Errorf("%s is %s", ref, got.CID)
 				}
-				checkDocuments(t, to, got, s)
+				checkDocuments(t, to, got.Savepoint, s)
 			}
 			if progress.Blocks == 0 || name != "archive" && len(reports) == 0 {
 				t.Errorf("progress %+v, reports %q", progress, reports)

@@ -69,6 +69,11 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 		if err == nil {
 			done = size
 		}
+		if mustStop(err) {
+			err = b.advise(err)
+		} else if err == nil {
+			err = b.keepNames(ctx, r, o.Policy)
+		}
 		if ctx.Err() == nil {
 			err = errors.Join(err, b.retain(ctx, o))
 		}

@@ -54,7 +54,7 @@ func (l *ledger) head() (anchor.Head, bool) {
 func (l *ledger) open(ctx context.Context) error {
 	l.last, l.high, l.time, l.done = map[entry.PolicyKey]Savepoint{}, map[entry.PolicyKey]Savepoint{}, time.Time{}, 0
 	var log *anchor.Log
-	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own})
+	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize()})
 	l.log.Store(log)
 	if errors.Is(l.err, anchor.ErrUnavailable) {
 		// Tiles of the own log are nowhere else to be asked for.
@@ -84,13 +84,22 @@ func (l *ledger) ready(ctx context.Context) error {
 // more of the log: one that does not answer keeps nobody from saving.
 const askTimeout = 2 * time.Second
 
-// ask refuses to sign if a witness says that this repository is an old copy.
+// ask refuses to sign if a witness, or a place that the trust policy names, says that
+// this repository is an old copy.
 func (l *ledger) ask(ctx context.Context) error {
-	if l.asked || !l.b.own.Quorum {
+	if l.asked {
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if err := l.b.askMirrors(limited); err != nil {
+		l.err = err
+		return err
+	}
+	if !l.b.own.Quorum {
+		l.asked = ctx.Err() == nil
+		return ctx.Err()
+	}
 	_, err := l.log.Load().Publish(limited, l.witnesses)
 	if mustStop(err) {
 		l.err = err

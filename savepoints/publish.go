@@ -116,17 +116,19 @@ func (b *Bank) witnessed(index int64) bool {
 }
 
 // KeepPublished publishes the bank's own log whenever it has grown, and once an hour
-// all the same, until ctx ends. It is for a process that keeps the repository open.
+// all the same, until ctx ends: witnesses are asked, and the log's IPNS name is made to
+// stand for the newest published head. It is for a process that keeps the repository open.
 // failed, if not nil, is called with what went wrong, once for the same trouble; it is
 // tried again.
 func (b *Bank) KeepPublished(ctx context.Context, failed func(error)) {
-	if b.ledger == nil || !b.own.Quorum {
+	if b.ledger == nil {
 		return
 	}
 	pause, last := publishRetry, ""
 	for {
 		limited, cancel := context.WithTimeout(ctx, publishTimeout)
 		_, err := b.Publish(limited)
+		err = errors.Join(err, b.publishName(limited))
 		cancel()
 		if ctx.Err() != nil {
 			return

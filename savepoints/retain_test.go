@@ -226,7 +226,7 @@ func TestFetchFromSourceWithoutLog(t *testing.T) {
 		Progress: func(p node.Progress) { from[p.Source] = p.SourceBlocks },
 	})
 	must(t, err)
-	checkDocuments(t, to, got, someState())
+	checkDocuments(t, to, got.Savepoint, someState())
 	if from[address] == 0 || from[onlyLog.URL] > 0 {
 		t.Errorf("IPFS blocks from %v", from)
 	}

@@ -368,13 +368,18 @@ func logLimit(h anchor.Head) dag.Totals {
 // of its newest head, and with them what is served to others. A log of which the
 // bank holds nothing passes. Other errors wrap node.ErrDamaged.
 func (b *Bank) VerifyLog(ctx context.Context, origin string) error {
-	h, err := b.Head(ctx, origin)
-	if errors.Is(err, ErrNotFound) {
-		return nil
+	p, err := b.policy(origin)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = dag.VerifyState(ctx, b.repo.Blocks, h.Root, logLimit(h))
+	_, _, err = b.seen(p)
+	h, headErr := b.copyHead(ctx, p)
+	if headErr == nil {
+		_, headErr = dag.VerifyState(ctx, b.repo.Blocks, h.Root, logLimit(h))
+	} else if errors.Is(headErr, ErrNotFound) {
+		headErr = nil
 	}
+	err = errors.Join(err, headErr)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: log %s: %w", node.ErrDamaged, origin, err)
 	}

@@ -156,7 +156,8 @@ func (u *stressed) fetch(ctx context.Context, to *savepoints.Bank) error {
 }
 
 func fetchContext(ctx context.Context, b *savepoints.Bank, ref savepoints.Ref, p *anchor.Policy, sources ...string) (savepoints.Savepoint, error) {
-	return b.Fetch(ctx, ref, savepoints.FetchOptions{Policy: p, Sources: sources})
+	f, err := b.Fetch(ctx, ref, savepoints.FetchOptions{Policy: p, Sources: sources})
+	return f.Savepoint, err
 }
 
 // read asks the gateway for a document and a whole save point.

@@ -32,9 +32,13 @@ func (e *env) logHeadCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				root := "" // of a log of which nothing but the head is here
+				if h.Root.Defined() {
+					root = h.Root.String()
+				}
 				return e.result(map[string]any{
 					"origin": h.Origin, "size": h.Size, "rootHash": base64.StdEncoding.EncodeToString(h.RootHash[:]),
-					"rootCid": h.Root.String(), "checkpoint": string(h.Checkpoint),
+					"rootCid": root, "checkpoint": string(h.Checkpoint),
 				}, "%s", h.Checkpoint)
 			})
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -10,24 +11,25 @@ import (
 
 // restoredJSON is the result of restore.
 type restoredJSON struct {
-	Savepoint string `json:"savepoint"`
-	State     string `json:"state"`
-	Documents uint64 `json:"documents"`
-	Bytes     uint64 `json:"bytes"`
-	Verified  bool   `json:"verified"`
-	Freshness string `json:"freshness"`
+	Savepoint string               `json:"savepoint"`
+	State     string               `json:"state"`
+	Documents uint64               `json:"documents"`
+	Bytes     uint64               `json:"bytes"`
+	Verified  bool                 `json:"verified"`
+	Freshness savepoints.Freshness `json:"freshness"`
 }
 
 func (e *env) restoreCommand() *cobra.Command {
-	var target, trust, swarmKey string
-	var from []string
+	var target string
+	var o fetchFlags
 	cmd := &cobra.Command{
 		Use:   "restore REF --to DIR [--from SOURCE --trust FILE]",
 		Short: "Write the documents of a save point to a folder",
 		Long: `Write the documents of a save point to a folder, which must be empty or absent.
 
-With --from the save point is fetched first; a fresh host needs nothing but the
-trust policy of the log and one source. Everything is verified before anything
+With --from the save point is fetched first, and without it where it is not in the
+repository and the trust policy names places to ask; a fresh host needs nothing but
+the trust policy of the log and one source. Everything is verified before anything
 is written, and the folder appears whole or not at all. After an interruption
 run the same command again: what was fetched is kept.`,
 		Args: exactArgs(1),
@@ -45,14 +47,14 @@ run the same command again: what was fetched is kept.`,
 				return err
 			}
 			with := e.toRead
-			if len(from) > 0 {
+			if len(o.from) > 0 || o.trust != "" {
 				with = e.toReceive
 			}
-			return with(cmd.Context(), trust, func(t trusted) error {
-				if err := e.keepSwarmKey(t.Bank, swarmKey); err != nil {
+			return with(cmd.Context(), o.trust, func(t trusted) error {
+				if err := e.keepSwarmKey(t.Bank, o.swarmKey); err != nil {
 					return err
 				}
-				s, err := e.find(cmd.Context(), t, ref, from)
+				s, err := e.find(cmd.Context(), t, ref, o)
 				if err != nil {
 					return err
 				}
@@ -61,33 +63,36 @@ run the same command again: what was fetched is kept.`,
 		},
 	}
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
-	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated; default: the repository itself)")
-	swarmKeyFlag(cmd, &swarmKey)
-	trustFlag(cmd, &trust)
+	o.add(cmd, "default: the repository itself")
 	return cmd
 }
 
-// find gets the save point from the sources, or from the repository if there are none.
-func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, from []string) (savepoints.Savepoint, error) {
-	if len(from) > 0 {
-		return e.fetch(ctx, t, ref, from)
+// find gets the save point from the sources, or, if there are none, from the repository
+// or the places that the trust policy names.
+func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, o fetchFlags) (savepoints.Fetched, error) {
+	if len(o.from) > 0 {
+		return e.fetch(ctx, t, ref, o)
 	}
-	return t.Resolve(ctx, ref, t.logOf(""))
+	s, err := t.Resolve(ctx, ref, t.logOf(""))
+	if errors.Is(err, savepoints.ErrNotFound) && o.trust != "" && savepoints.NamesPlaces(t.policy) {
+		return e.fetch(ctx, t, ref, o)
+	}
+	return savepoints.Fetched{Savepoint: s, Freshness: savepoints.FreshnessUnknown}, err
 }
 
-func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, dir string) error {
+func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string) error {
 	bar := e.progress()
-	t, err := restore.Folder(ctx, b, s, dir, restore.Options{
+	t, err := restore.Folder(ctx, b, s.Savepoint, dir, restore.Options{
 		Progress: func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
 	})
 	bar.done()
 	if err != nil {
 		return err
 	}
-	e.note("restored %s@%d to %s: %d documents, %s, every byte verified; whether it is the newest is not known (no witness was asked)",
-		s.Manifest.Policy.ID, s.Manifest.Sequence, dir, t.Documents, size(t.Bytes))
+	e.note("restored %s@%d to %s: %d documents, %s, every byte verified; %s",
+		s.Manifest.Policy.ID, s.Manifest.Sequence, dir, t.Documents, size(t.Bytes), s.Freshness.Words())
 	return e.result(restoredJSON{
 		Savepoint: s.CID.String(), State: s.Manifest.State.String(),
-		Documents: t.Documents, Bytes: t.Bytes, Verified: true, Freshness: "unknown",
+		Documents: t.Documents, Bytes: t.Bytes, Verified: true, Freshness: s.Freshness,
 	}, "%s\n", s.Manifest.State)
 }

@@ -29,7 +29,7 @@ type liar struct {
 //	cut, cut-once  breaks the connection in the middle of every, or the first, CAR
 //	500            has an internal error whenever a CAR is asked for
 //	stall          falls silent in the middle of a CAR, and makes the file stalled
-//	log=URL        shows the log of another gateway
+//	log=URL        shows the log, and its name, of another gateway
 func cmdProxy(ts *testscript.TestScript, _ bool, args []string) {
 	l := &liar{target: args[1], lie: args[2], stalled: ts.MkAbs("stalled")}
 	srv := httptest.NewServer(l)
@@ -39,7 +39,7 @@ func cmdProxy(ts *testscript.TestScript, _ bool, args []string) {
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target, isCAR := l.target, r.URL.Query().Get("format") == "car"
-	if other, ok := strings.CutPrefix(l.lie, "log="); ok && strings.HasPrefix(r.URL.Path, "/tlog/") {
+	if other, ok := strings.CutPrefix(l.lie, "log="); ok && (strings.HasPrefix(r.URL.Path, "/tlog/") || strings.HasPrefix(r.URL.Path, "/ipns/")) {
 		target = other
 	}
 	body, err := fetchBody(r.Context(), target+r.URL.RequestURI(), w)

@@ -1,0 +1,204 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs/go-cid"
+)
+
+const (
+	// nameKeyFile holds the key of the IPNS name under which the log is found. It is
+	// neither the log's nor the node's: who has it can lead readers astray, to what they
+	// do not believe, and no more.
+	nameKeyFile = "ipns.key"
+	// nameScheme begins a URL of a trust policy that is an IPNS name.
+	nameScheme = "ipns://"
+	// nameLife is how long a record is valid: what nobody signs any more should be found
+	// long after.
+	nameLife = 365 * 24 * time.Hour
+	// nameTTL is how long others may use a record without a look for a newer one.
+	nameTTL = time.Minute
+	// nameRefresh is the age at which a record is signed anew though nothing changed.
+	nameRefresh = 24 * time.Hour
+)
+
+// nameSequence is the sequence number of a record for a head that is as old as age. It
+// rises with the log, whichever host signs: nothing else has to be remembered.
+func nameSequence(size int64, age time.Duration) uint64 {
+	return uint64(size)<<16 | uint64(min(max(age/time.Minute, 0), 1<<16-1))
+}
+
+// nameSize is the size of the log of which a record speaks.
+func nameSize(n node.Name) int64 { return int64(n.Sequence >> 16) }
+
+// names returns the IPNS names of a policy's log.
+func names(p *anchor.Policy) []string {
+	var out []string
+	for _, u := range p.URLs {
+		if name, ok := strings.CutPrefix(u, nameScheme); ok {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// places returns where else a policy says that its log is read.
+func places(p *anchor.Policy) []string {
+	return slices.DeleteFunc(slices.Concat(p.URLs, p.Mirrors), func(u string) bool { return !isPlace(u) })
+}
+
+// NamesPlaces reports whether a trust policy says where its log is read, so that no
+// other source need be given.
+func NamesPlaces(p *anchor.Policy) bool { return len(places(p)) > 0 }
+
+// publishName makes the IPNS name of the own log stand for its published head. Without
+// a key for a name it does nothing.
+func (b *Bank) publishName(ctx context.Context) error {
+	key, err := b.repo.ReadFile(nameKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	name, err := node.NameOf(key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", nameKeyFile, err)
+	}
+	data, err := b.repo.Head(ctx, anchor.HeadName(b.own.Origin))
+	if err != nil || data == nil {
+		return err
+	}
+	head, err := anchor.ReadStored(data)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	next := node.Name{
+		Value: "/ipfs/" + head.Root.String(), TTL: nameTTL,
+		Sequence: nameSequence(head.Size, now.Sub(head.Signed)), Expires: now.Add(nameLife),
+	}
+	switch held, err := b.repo.Name(name); {
+	case err != nil && !errors.Is(err, node.ErrNoName):
+		return err
+	case err == nil && nameSize(held) > head.Size:
+		return fmt.Errorf("name %s: %w", name, &anchor.RollbackError{
+			Old: anchor.Head{Origin: b.own.Origin, Size: nameSize(held)}, New: anchor.Head{Origin: b.own.Origin, Size: head.Size},
+		})
+	case err == nil && held.Value == next.Value && held.Expires.Sub(now) > nameLife-nameRefresh:
+		return nil
+	case err == nil:
+		next.Sequence = max(next.Sequence, held.Sequence) // a clock that went back
+	}
+	signed, err := node.SignName(key, next)
+	if err != nil {
+		return err
+	}
+	return b.repo.PutName(name, signed.Record)
+}
+
+// publishedSize is the size of the largest head of the own log that a record of its name
+// speaks of, as far as the repository holds one.
+func (b *Bank) publishedSize() int64 {
+	size := int64(0)
+	for _, name := range names(b.own) {
+		if n, err := b.repo.Name(name); err == nil {
+			size = max(size, nameSize(n))
+		}
+	}
+	return size
+}
+
+// askMirrors looks for a larger head of the own log at the places that its trust policy
+// names, and for a record of its name that speaks of one. Who does not answer says
+// nothing.
+func (b *Bank) askMirrors(ctx context.Context) error {
+	list := places(b.own)
+	if len(list) == 0 {
+		return nil
+	}
+	sources, _ := b.dial(ctx, list, FetchOptions{})
+	defer closeAll(sources)
+	own, ok := b.ledger.head()
+	if !ok {
+		return nil
+	}
+	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
+	for _, h := range shown {
+		if h.view.Head().Size > own.Size {
+			return rolledBack(own, h.view.Head())
+		}
+	}
+	return nil
+}
+
+// rolledBack says that this repository's own log is behind what was published of it.
+func rolledBack(own, published anchor.Head) error {
+	return fmt.Errorf("this repository is an old copy: %w", &anchor.RollbackError{Old: published, New: own})
+}
+
+// keepNames keeps the records of a followed log's names that a source has, with what
+// they stand for, so that the names can be resolved here when the source is gone.
+func (b *Bank) keepNames(ctx context.Context, r *node.Remote, p *anchor.Policy) error {
+	for _, name := range names(p) {
+		n, err := r.ReadName(ctx, name)
+		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, node.ErrName) {
+			continue // it has none, or none that counts
+		}
+		if err != nil {
+			return err
+		}
+		if held, err := b.repo.Name(name); err == nil && held.Sequence >= n.Sequence && string(held.Record) == string(n.Record) {
+			continue
+		}
+		root, err := n.Root()
+		if err != nil {
+			continue
+		}
+		// Only what is a log's directory of this policy is fetched: see catching up.
+		if _, err := anchor.OpenView(ctx, r.LogAt(root), p); err != nil {
+			return fmt.Errorf("name %s: %w", name, err)
+		}
+		if err := b.repo.Fetch(ctx, []*node.Remote{r}, root, nil); err != nil {
+			return fmt.Errorf("name %s: %w", name, err)
+		}
+		if err := b.repo.PutName(name, n.Record); err != nil && !errors.Is(err, node.ErrOlderName) {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameRoots returns what the names of known logs stand for, where all of it is here.
+func (b *Bank) nameRoots(ctx context.Context) ([]cid.Cid, error) {
+	var roots []cid.Cid
+	for _, p := range b.Policies() {
+		for _, name := range names(p) {
+			n, err := b.repo.Name(name)
+			if err != nil {
+				continue
+			}
+			root, err := n.Root()
+			if err != nil {
+				continue
+			}
+			missing, err := dag.Missing(ctx, b.repo.Blocks, root)
+			if err != nil && !errors.Is(err, dag.ErrHash) {
+				return nil, err
+			}
+			if err == nil && len(missing) == 0 {
+				roots = append(roots, root)
+			}
+		}
+	}
+	return roots, nil
+}
