@@ -10,20 +10,34 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// WriteProof writes to w a CARv1 with the one root that proves what is at path of
+// WriteProof writes to w a CARv1 with the root that proves what is at path of
 // the state at root, or of the save point whose manifest is at root: the nodes on
 // the path, and, if a document is there, all of its nodes. They are the nodes that
 // a trustless gateway gives for the document with ?format=car&dag-scope=entity
 // (Trustless Gateway specification). Where there is no document the nodes show
-// that; WriteProof then returns nil all the same, since the proof is whole.
-func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path string) error {
+// that; WriteProof then returns nil all the same, since the proof is whole. An empty path
+// proves nothing but the node at root.
+//
+// Each of more becomes one more root of the CAR, and comes last: they must link to
+// nothing.
+func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path string, more ...Block) error {
 	onPath := &recording{Source: src}
-	doc, err := Lookup(ctx, onPath, root, path)
+	var doc Document
+	var err error
+	if path == "" {
+		_, err = onPath.Get(ctx, root)
+	} else {
+		doc, err = Lookup(ctx, onPath, root, path)
+	}
 	if err != nil && !errors.Is(err, ErrNoDocument) {
 		return err
 	}
+	roots := []cid.Cid{root}
+	for _, b := range more {
+		roots = append(roots, b.CID)
+	}
 	out := bufio.NewWriter(w)
-	if err := writeHeader(out, []cid.Cid{root}); err != nil {
+	if err := writeHeader(out, roots); err != nil {
 		return err
 	}
 	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
@@ -45,6 +59,11 @@ func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path
 	if doc.Link.CID.Defined() {
 		if err := walk.walk([]cid.Cid{doc.Link.CID}); err != nil {
 			return fmt.Errorf("document %q: %w", path, err)
+		}
+	}
+	for _, b := range more {
+		if err := writeSection(out, b.CID.KeyString(), b.Data); err != nil {
+			return err
 		}
 	}
 	return out.Flush()
@@ -75,20 +94,56 @@ func (r *recording) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // It holds the CAR in memory; bound it by bounding r. What was written to w counts
 // only if the error is nil.
 func VerifyProof(ctx context.Context, r io.Reader, root cid.Cid, path string, w io.Writer) (Document, error) {
+	p, err := readProof(ctx, r, root)
+	if err != nil {
+		return Document{}, err
+	}
+	return p.Document(ctx, root, path, w)
+}
+
+// Proof is a CAR from [WriteProof], all of whose IPFS blocks have been checked against
+// their CIDs and are linked from a root. It is a [Source] of them.
+type Proof struct {
+	// Roots are those that the CAR names. Nothing is known of them.
+	Roots  []cid.Cid
+	blocks proofBlocks
+}
+
+// ReadProof reads a CAR from [WriteProof] with all its roots. It holds the CAR in
+// memory; bound it by bounding r. The error wraps ErrMalformed, ErrTruncated, ErrHash or
+// ErrForeignBlock.
+func ReadProof(ctx context.Context, r io.Reader) (*Proof, error) { return readProof(ctx, r) }
+
+// readProof reads with the roots that the caller names, or else with the CAR's own.
+func readProof(ctx context.Context, r io.Reader, roots ...cid.Cid) (*Proof, error) {
+	in, err := ReadCAR(r)
+	if err != nil {
+		return nil, fmt.Errorf("proof: %w", err)
+	}
+	p := &Proof{Roots: in.Roots, blocks: proofBlocks{}}
+	if len(roots) == 0 {
+		roots = in.Roots
+	}
+	if _, err := in.CopyDAG(ctx, p.blocks, roots, nil); err != nil {
+		return nil, fmt.Errorf("proof: %w", err)
+	}
+	return p, nil
+}
+
+// Get returns an IPFS block of the proof. The error wraps ErrNotFound.
+func (p *Proof) Get(ctx context.Context, c cid.Cid) ([]byte, error) { return p.blocks.Get(ctx, c) }
+
+// Blocks is how many IPFS blocks the proof has.
+func (p *Proof) Blocks() int { return len(p.blocks) }
+
+// Document is [VerifyProof] for a CAR that has been read.
+func (p *Proof) Document(ctx context.Context, root cid.Cid, path string, w io.Writer) (Document, error) {
 	if w == nil {
 		w = io.Discard
 	}
-	in, err := ReadCAR(r)
-	if err != nil {
-		return Document{}, fmt.Errorf("proof: %w", err)
-	}
-	held := proofBlocks{}
-	if _, err := in.CopyDAG(ctx, held, []cid.Cid{root}, nil); err != nil {
-		return Document{}, fmt.Errorf("proof: %w", err)
-	}
-	doc, err := Lookup(ctx, held, root, path)
+	doc, err := Lookup(ctx, p.blocks, root, path)
 	if err == nil {
-		_, err = CopyDocument(ctx, held, doc.Link, w)
+		_, err = CopyDocument(ctx, p.blocks, doc.Link, w)
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("proof: %w", err)

@@ -218,6 +218,26 @@ func (t trusted) logOf(origin string) string {
 	return origin
 }
 
+// policyOf is the policy of the log of an origin; of an empty one that of the policy
+// file, of the repository's own log, or of the only log.
+func (t trusted) policyOf(origin string) (*anchor.Policy, error) {
+	if origin = t.logOf(origin); origin == "" {
+		origin = t.Origin()
+	}
+	if origin == "" && t.policy != nil {
+		return t.policy, nil
+	}
+	for _, p := range t.Policies() {
+		if p.Origin == origin {
+			return p, nil
+		}
+	}
+	if origin == "" {
+		return nil, fmt.Errorf("%w: --trust FILE or --log ORIGIN says which log", savepoints.ErrNoTrust)
+	}
+	return nil, fmt.Errorf("%w for log %q", savepoints.ErrNoTrust, origin)
+}
+
 // noteUntrusted says what a list leaves out, and refuses to call it empty if that
 // is all there is.
 func (e *env) noteUntrusted(t trusted, listed int) error {

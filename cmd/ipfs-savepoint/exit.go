@@ -55,6 +55,7 @@ var failures = []failure{
 	// Witnesses that gave no cosignature may have given something wrong as well.
 	{anchor.ErrNoQuorum, exitNotFound, "no_quorum"},
 
+	{savepoints.ErrAudit, exitVerification, "audit"},
 	{anchor.ErrPolicy, exitVerification, "trust_policy_unusable"},
 	{anchor.ErrUntrusted, exitVerification, "log_not_trusted"},
 	{anchor.ErrCorrupt, exitVerification, "log_corrupt"},
@@ -76,6 +77,7 @@ var failures = []failure{
 	{savepoints.ErrUsage, exitUsage, "usage"},
 	{savepoints.ErrNoTrust, exitUsage, "no_trust_policy"},
 	{savepoints.ErrNoLogKey, exitUsage, "no_log_key"},
+	{anchor.ErrNotIncluded, exitNotFound, "no_entry"},
 	{dag.ErrName, exitUsage, "unusable_name"},
 	{dag.ErrNameCollision, exitUsage, "name_collision"},
 	{node.ErrExposed, exitUsage, "address_exposed"},

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/spf13/cobra"
+)
+
+// auditJSON is the result of "log audit".
+type auditJSON struct {
+	Origin     string               `json:"origin"`
+	Size       int64                `json:"size"`
+	RootHash   string               `json:"rootHash"`
+	Freshness  savepoints.Freshness `json:"freshness"`
+	From       int64                `json:"from"`
+	Savepoints int64                `json:"savepoints"`
+	Unknown    int64                `json:"unknown"`
+	Held       int64                `json:"held"`
+	Absent     int64                `json:"absent"`
+	Wrong      int64                `json:"wrong"`
+	Findings   []findingJSON        `json:"findings"`
+}
+
+type findingJSON struct {
+	LogIndex int64  `json:"logIndex"`
+	Error    string `json:"error"`
+}
+
+func (e *env) logAuditCommand() *cobra.Command {
+	var o fetchFlags
+	var origin string
+	var restart bool
+	cmd := &cobra.Command{
+		Use:   "audit [--from SOURCE --trust FILE]",
+		Short: "Check every entry of a log, and every save point held against its entry",
+		Long: `Check every entry of a log: that it is in the tree of the newest head, that this head
+extends all that was seen before, and that the entries keep the rules between them. Of
+the save points in the repository the proofs and manifests are compared with their
+entries; "verify" reads their documents.
+
+Without --from the repository's own copy of the log is audited. The next audit goes on
+where this one ended, if nothing was wrong.`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			with := e.toRead
+			if len(o.from) > 0 {
+				with = e.toReceive
+			}
+			return with(cmd.Context(), o.trust, func(t trusted) error {
+				if err := e.keepSwarmKey(t.Bank, o.swarmKey); err != nil {
+					return err
+				}
+				p, err := t.policyOf(origin)
+				if err != nil {
+					return err
+				}
+				r, err := t.Audit(cmd.Context(), savepoints.AuditOptions{Restart: restart, FetchOptions: savepoints.FetchOptions{
+					Policy: p, Sources: e.sources(o.from), AcceptStale: o.acceptStale, Report: e.note,
+				}})
+				if err != nil && !errors.Is(err, savepoints.ErrAudit) {
+					return err
+				}
+				return errors.Join(err, e.printAudit(r))
+			})
+		},
+	}
+	o.add(cmd, "default: the repository itself")
+	cmd.Flags().StringVar(&origin, "log", "", "`ORIGIN` of the log, where several are held")
+	cmd.Flags().BoolVar(&restart, "restart", false, "begin with the first entry")
+	return cmd
+}
+
+func (e *env) printAudit(r savepoints.AuditReport) error {
+	out := auditJSON{
+		Origin: r.Head.Origin, Size: r.Head.Size, RootHash: base64.StdEncoding.EncodeToString(r.Head.RootHash[:]), Freshness: r.Freshness,
+		From: r.From, Savepoints: r.Savepoints, Unknown: r.Unknown, Held: r.Held, Absent: r.Absent, Wrong: r.Wrong, Findings: []findingJSON{},
+	}
+	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of unknown types\nsave points %d held and compared, %d not here\nfreshness   %s\n",
+		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Unknown, r.Held, r.Absent, r.Freshness.Words())
+	for _, f := range r.Findings {
+		out.Findings = append(out.Findings, findingJSON{f.Index, f.Err.Error()})
+		text += fmt.Sprintf("WRONG       entry %d: %v\n", f.Index, f.Err)
+	}
+	if r.Wrong == 0 {
+		text += "result      nothing wrong\n"
+	} else {
+		text += fmt.Sprintf("result      %d findings\n", r.Wrong)
+	}
+	return e.result(out, "%s", text)
+}
+
+// logEntryJSON is one line of "log entries".
+type logEntryJSON struct {
+	LogIndex  int64   `json:"logIndex"`
+	Type      string  `json:"type,omitempty"`
+	Savepoint string  `json:"savepoint,omitempty"`
+	PolicyKey string  `json:"policyKey,omitempty"`
+	Policy    string  `json:"policy,omitempty"` // where the manifest is held
+	Epoch     uint64  `json:"epoch"`
+	Sequence  uint64  `json:"sequence,omitempty"`
+	Height    *uint64 `json:"height,omitempty"`
+	Time      string  `json:"time,omitempty"`
+	Error     string  `json:"error,omitempty"`
+}
+
+func (e *env) logEntriesCommand() *cobra.Command {
+	var trust, origin string
+	var start int64
+	cmd := &cobra.Command{
+		Use:   "entries",
+		Short: "List the entries of the repository's copy of a log",
+		Long: `List the entries of the repository's copy of a log, each proven to be in it. Policies
+have no names in a log: those whose save point is in the repository are named.
+With --json there is one document a line.`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return e.toRead(cmd.Context(), trust, func(t trusted) error {
+				p, err := t.policyOf(origin)
+				if err != nil {
+					return err
+				}
+				return t.LogEntries(cmd.Context(), p, start, func(le savepoints.LogEntry) error {
+					out := logEntryJSON{LogIndex: le.Index, Policy: le.Policy}
+					if le.Err != nil {
+						out.Error = le.Err.Error()
+						return e.result(out, "%d\t-\t%v\n", le.Index, le.Err)
+					}
+					s := le.Savepoint
+					out.Type, out.Savepoint, out.PolicyKey = entry.TypeSavepoint, s.Savepoint.String(), fmt.Sprintf("%x", s.Policy)
+					out.Epoch, out.Sequence, out.Height, out.Time = s.Epoch, s.Sequence, s.Height, s.Time.Format(dag.TimeFormat)
+					name := le.Policy
+					if name == "" {
+						name = out.PolicyKey[:16]
+					}
+					return e.result(out, "%d\t%s\t%s@%d\t%s\t%s\n", le.Index, out.Type, name, s.Sequence, out.Time, out.Savepoint)
+				})
+			})
+		},
+	}
+	refFlags(cmd, &trust, &origin)
+	cmd.Flags().Int64Var(&start, "start", 0, "the first entry to list: `N`, from 0")
+	return cmd
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/spf13/cobra"
+)
+
+// proofJSON is the result of "log prove".
+type proofJSON struct {
+	Savepoint string `json:"savepoint"`
+	LogIndex  int64  `json:"logIndex"`
+	Path      string `json:"path,omitempty"`
+	File      string `json:"file,omitempty"`
+	Bytes     int    `json:"bytes,omitempty"`
+	Proof     string `json:"proof,omitempty"` // file of --raw
+	Entry     string `json:"entry,omitempty"`
+}
+
+func (e *env) logProveCommand() *cobra.Command {
+	var trust, origin, file, raw string
+	cmd := &cobra.Command{
+		Use:   "prove REF [PATH] -o FILE.car",
+		Short: "Write a proof of a save point, and of one document in it",
+		Long: `Write a proof of a save point, and of the document at PATH in it or of its absence.
+
+FILE.car has only the nodes on PATH and the proof that the save point is in the log.
+Whoever has it and the trust policy checks it with "log verify-proof", without this
+repository and without a network. --raw DIR writes the log's part for other people's
+tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N.`,
+		Args: rangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file == "" && raw == "" {
+				return usagef("-o FILE.car or --raw DIR is missing")
+			}
+			path := ""
+			if len(args) > 1 {
+				path = args[1]
+			}
+			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
+				out := proofJSON{Savepoint: s.CID.String(), LogIndex: s.LogIndex, Path: path}
+				if file != "" {
+					var car bytes.Buffer
+					if err := b.Prove(cmd.Context(), s, path, &car); err != nil {
+						return err
+					}
+					if err := os.WriteFile(e.path(file), car.Bytes(), 0o666); err != nil {
+						return err
+					}
+					out.File, out.Bytes = e.path(file), car.Len()
+				}
+				if raw != "" {
+					if err := e.writeRaw(cmd, b, s, raw, &out); err != nil {
+						return err
+					}
+				}
+				return e.result(out, "%s\n", s.CID)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&file, "output", "o", "", "the `FILE.car` to write")
+	cmd.Flags().StringVar(&raw, "raw", "", "the folder `DIR` to write N.tlog-proof and N.entry to")
+	refFlags(cmd, &trust, &origin)
+	return cmd
+}
+
+func (e *env) writeRaw(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Savepoint, dir string, out *proofJSON) error {
+	proof, record, err := b.RawProof(cmd.Context(), s)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(e.path(dir), 0o777); err != nil {
+		return err
+	}
+	base := filepath.Join(e.path(dir), fmt.Sprint(s.LogIndex))
+	out.Proof, out.Entry = base+".tlog-proof", base+".entry"
+	return errors.Join(os.WriteFile(out.Proof, proof, 0o666), os.WriteFile(out.Entry, record, 0o666))
+}
+
+// provenJSON is the result of "log verify-proof".
+type provenJSON struct {
+	Origin     string `json:"origin"`
+	LogIndex   int64  `json:"logIndex"`
+	Size       int64  `json:"size"`
+	RootHash   string `json:"rootHash"`
+	Savepoint  string `json:"savepoint"`
+	Sequence   uint64 `json:"sequence"`
+	Time       string `json:"time"`
+	Policy     string `json:"policy,omitempty"` // from the manifest, if the proof has it
+	State      string `json:"state,omitempty"`
+	Path       string `json:"path,omitempty"`
+	Document   string `json:"document,omitempty"` // CID
+	Bytes      uint64 `json:"bytes,omitempty"`
+	Absent     bool   `json:"absent,omitempty"`
+	Cosigned   int    `json:"cosigned"` // witnesses of the policy that cosigned the head
+	CosignedAt string `json:"cosignedAt,omitempty"`
+}
+
+func (e *env) logVerifyProofCommand() *cobra.Command {
+	var trust, to string
+	cmd := &cobra.Command{
+		Use:   "verify-proof FILE [PATH] --trust FILE",
+		Short: "Check a proof with nothing but the trust policy",
+		Long: `Check a proof from "log prove", an archive, or a C2SP tlog-proof whose extra line is the
+entry, with nothing but the trust policy: no repository, no network. It prints what
+is proven; with PATH what is at that path of the state, or that nothing is, which
+holds if the state is canonical. Evidence that a repository kept of a log that forked
+or was rolled back is checked too.`,
+		Args: rangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if trust == "" {
+				return fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
+			}
+			text, err := os.ReadFile(e.path(trust))
+			if err != nil {
+				return fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+			}
+			p, err := anchor.ParsePolicy(text)
+			if err != nil {
+				return fmt.Errorf("trust policy %s: %w", trust, err)
+			}
+			path := ""
+			if len(args) > 1 {
+				path = args[1]
+			}
+			data, err := readBounded(e.path(args[0]), savepoints.MaxProofFile)
+			if err != nil {
+				return err
+			}
+			if bytes.HasPrefix(data, []byte("{")) {
+				return e.verifyEvidence(p, data)
+			}
+			var document bytes.Buffer
+			got, err := savepoints.VerifyProofFile(cmd.Context(), p, bytes.NewReader(data), path, &document)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			if to != "" {
+				if path == "" || got.Absent {
+					return usagef("--to: there is no document to write")
+				}
+				if err := os.WriteFile(e.path(to), document.Bytes(), 0o666); err != nil {
+					return err
+				}
+			}
+			return e.printProven(p, path, got)
+		},
+	}
+	trustFlag(cmd, &trust)
+	cmd.Flags().StringVar(&to, "to", "", "write the bytes of the proven document to `FILE`")
+	return cmd
+}
+
+// readBounded reads a file that somebody else made.
+func readBounded(file string, limit int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", savepoints.ErrUsage, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: %s has more than %d bytes", savepoints.ErrArchive, file, limit)
+	}
+	return data, err
+}
+
+func (e *env) printProven(p *anchor.Policy, path string, got savepoints.Proven) error {
+	out := provenJSON{
+		Origin: got.Origin, LogIndex: got.LogIndex, Size: got.Head.Size,
+		RootHash:  base64.StdEncoding.EncodeToString(got.Head.RootHash[:]),
+		Savepoint: got.CID.String(), Sequence: got.Entry.Sequence, Time: got.Entry.Time.Format(time.RFC3339Nano), Path: path,
+	}
+	var oldest time.Time
+	for _, at := range anchor.CosignedAt(p, got.Head) {
+		if out.Cosigned++; oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	if out.Cosigned > 0 {
+		out.CosignedAt = oldest.UTC().Format(time.RFC3339)
+	}
+	text := fmt.Sprintf("proven      save point %s\nlog         %s, entry %d of %d, %d witnesses\ntime        %s (as the log says)\n",
+		out.Savepoint, out.Origin, out.LogIndex, out.Size, out.Cosigned, out.Time)
+	if m := got.Manifest; m != nil {
+		out.Policy, out.State = m.Policy.ID, m.State.String()
+		text += fmt.Sprintf("policy      %s@%d\nstate       %s\n", out.Policy, out.Sequence, out.State)
+	}
+	switch {
+	case got.Absent:
+		out.Absent = true
+		text += fmt.Sprintf("document    there is none at %q, given that the state is canonical\n", path)
+	case path != "":
+		out.Document, out.Bytes = got.Document.Link.CID.String(), got.Document.Bytes
+		text += fmt.Sprintf("document    %q: %s, %s\n", path, out.Document, size(out.Bytes))
+	}
+	return e.result(out, "%s", text)
+}
+
+// verifyEvidence checks what a repository kept against a log.
+func (e *env) verifyEvidence(p *anchor.Policy, data []byte) error {
+	got, err := anchor.CheckEvidence(p, data)
+	if err != nil {
+		return err
+	}
+	hash := func(h anchor.Head) string { return base64.StdEncoding.EncodeToString(h.RootHash[:]) }
+	return e.result(map[string]any{
+		"kind": got.Kind, "origin": p.Origin,
+		"old": map[string]any{"size": got.Old.Size, "rootHash": hash(got.Old)},
+		"new": map[string]any{"size": got.New.Size, "rootHash": hash(got.New)},
+	}, "proven      %s of log %s: its key signed size %d with root %s, and size %d with root %s\n",
+		got.Kind, p.Origin, got.Old.Size, hash(got.Old), got.New.Size, hash(got.New))
+}

@@ -1,0 +1,333 @@
+package savepoints
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
+
+// ErrAudit: an audit found what a sound log does not have.
+var ErrAudit = errors.New("log does not pass the audit")
+
+// AuditOptions says what is audited.
+type AuditOptions struct {
+	// Fetch says whose log it is and where it is read. Without sources the bank's own
+	// copy is audited.
+	FetchOptions
+	// Restart begins with the first entry, whatever was audited before.
+	Restart bool
+}
+
+// maxFindings is how many findings a report lists; all are counted.
+const maxFindings = 100
+
+// Finding is something wrong with an entry.
+type Finding struct {
+	Index int64 // of the entry
+	Err   error
+}
+
+// AuditReport says what an audit did and found.
+type AuditReport struct {
+	Head      anchor.Head
+	Freshness Freshness
+	// From is the first entry that was read; those before it were audited earlier, up to
+	// a head that this one extends.
+	From int64
+	// Of the entries read: those that anchor a save point, and those of types that are
+	// not known here.
+	Savepoints, Unknown int64
+	// Of all save points: those held, whose manifests and receipts were compared with
+	// their entries, and the others.
+	Held, Absent int64
+	// Findings are the first maxFindings of what is wrong; Wrong counts all.
+	Findings []Finding
+	Wrong    int64
+}
+
+func (r *AuditReport) found(index int64, err error) {
+	if r.Wrong++; len(r.Findings) < maxFindings {
+		r.Findings = append(r.Findings, Finding{index, err})
+	}
+}
+
+// Audit reads every entry of a log that no earlier audit has read, each proven to be in
+// the tree of the log's newest head, which must extend the head that was audited last. It
+// checks the rules between entries, and of the save points that the bank holds the
+// manifest and the receipt's proof against the entry; of these all, since they can rot. If
+// all is well the next audit goes on from here.
+//
+// The error wraps ErrAudit if there are findings, which the report lists; otherwise it is
+// as at [Bank.Discover], or says what could not be read.
+func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
+	b = b.with(o.Policy)
+	v, r, done, err := b.auditView(ctx, o)
+	defer done()
+	if err != nil {
+		return r, err
+	}
+	a := &audit{b: b, v: v, r: &r}
+	if err := a.resume(ctx, o); err != nil {
+		return r, b.advise(err)
+	}
+	if err := a.run(ctx); err != nil {
+		return r, fmt.Errorf("audit of log %s: %w", o.Policy.Origin, err)
+	}
+	if r.Wrong > 0 {
+		return r, fmt.Errorf("%w: %s: %d findings, the first: entry %d: %w", ErrAudit, o.Policy.Origin, r.Wrong, r.Findings[0].Index, r.Findings[0].Err)
+	}
+	return r, a.save()
+}
+
+// auditView opens the log that is to be audited. The returned function is to be called in
+// any case.
+func (b *Bank) auditView(ctx context.Context, o AuditOptions) (*anchor.View, AuditReport, func(), error) {
+	r := AuditReport{Freshness: FreshnessUnknown}
+	if len(o.Sources) == 0 {
+		v, err := b.view(ctx, o.Policy)
+		if err == nil {
+			r.Head = v.Head()
+		}
+		return v, r, func() {}, err
+	}
+	_, sources, err := b.gather(ctx, o.FetchOptions)
+	done := func() { closeAll(sources) }
+	if err != nil {
+		return nil, r, done, err
+	}
+	d, err := b.discover(ctx, o.FetchOptions, sources)
+	r.Head, r.Freshness = d.Head, d.Freshness
+	// What the sources give is audited, and not the bank's copy of it.
+	if err == nil && d.shown.Head().Size == d.Head.Size {
+		d.view = d.shown
+	}
+	return d.view, r, done, err
+}
+
+// audit is an audit in progress.
+type audit struct {
+	b     *Bank
+	v     *anchor.View
+	r     *AuditReport
+	rules rules
+}
+
+const auditKind = "audits"
+
+// auditRecord is what an audit leaves for the next one: JSON.
+type auditRecord struct {
+	Version    int    `json:"v"`
+	Checkpoint string `json:"checkpoint"` // the head that was audited
+	Rules      rules  `json:"rules"`
+}
+
+// resume takes up what an earlier audit left. The head must extend the one of then.
+func (a *audit) resume(ctx context.Context, o AuditOptions) error {
+	a.rules.Policies = map[string]place{}
+	if o.Restart {
+		return nil
+	}
+	data, err := a.b.repo.Record(auditKind, LogID(o.Policy.Origin))
+	if err != nil || data == nil {
+		return err
+	}
+	var rec auditRecord
+	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != 1 || rec.Rules.Policies == nil {
+		return nil // damaged: from the beginning
+	}
+	head, err := anchor.VerifyHead(o.Policy.KeyOnly(), []byte(rec.Checkpoint))
+	if err != nil {
+		return nil
+	}
+	if err := a.v.Extends(ctx, head); err != nil {
+		return fmt.Errorf("audit: the head that was audited last: %w", err)
+	}
+	a.rules, a.r.From = rec.Rules, head.Size
+	return nil
+}
+
+func (a *audit) save() error {
+	data, err := json.Marshal(auditRecord{1, string(a.v.Head().Checkpoint), a.rules})
+	if err != nil {
+		return err
+	}
+	return a.b.repo.PutRecord(auditKind, LogID(a.v.Head().Origin), data)
+}
+
+func (a *audit) run(ctx context.Context) error {
+	for e, err := range a.v.Entries(ctx, a.r.From) {
+		if err != nil {
+			return err
+		}
+		s, err := entry.Decode(e.Record)
+		switch {
+		case errors.Is(err, entry.ErrUnknownType):
+			a.r.Unknown++
+			continue
+		case err != nil:
+			a.r.found(e.Index, err)
+			continue
+		}
+		a.r.Savepoints++
+		if err := a.rules.check(a.v.Head().Origin, s); err != nil {
+			a.r.found(e.Index, err)
+		}
+	}
+	held, err := a.receipts(ctx)
+	a.r.Held = held
+	a.r.Absent = max(0, a.rules.Savepoints-held)
+	return err
+}
+
+// receipts compares what the bank holds of the log's save points with their entries.
+func (a *audit) receipts(ctx context.Context) (held int64, err error) {
+	origin, size := a.v.Head().Origin, a.v.Head().Size
+	bundle, entries := int64(-1), []anchor.Entry(nil)
+	err = a.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
+		if err == nil && s.Origin != origin {
+			return true, nil
+		}
+		if err != nil {
+			a.r.found(s.LogIndex, err)
+			return true, nil
+		}
+		held++
+		if s.LogIndex >= size {
+			return true, nil // newer than the head that is audited
+		}
+		if n := s.LogIndex / anchor.BundleWidth; n != bundle {
+			if entries, err = a.v.Bundle(ctx, n); err != nil {
+				return false, err
+			}
+			bundle = n
+		}
+		if err := a.compare(ctx, s, entries[s.LogIndex%anchor.BundleWidth]); err != nil {
+			a.r.found(s.LogIndex, err)
+		}
+		return true, ctx.Err()
+	})
+	return held, err
+}
+
+// compare compares a save point with its entry: the receipt's proof was verified when it
+// was read.
+func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error {
+	p, err := a.b.receiptPolicy(s.Origin)
+	if err != nil {
+		return err
+	}
+	proven, err := anchor.VerifyProof(p, s.Proof)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(proven.Record, e.Record) {
+		return fmt.Errorf("%w: the receipt proves another entry", anchor.ErrFork)
+	}
+	s, err = a.b.withManifest(ctx, s)
+	if err != nil {
+		return err
+	}
+	m := s.Manifest
+	if m.Parent != nil && m.Parent.Sequence >= m.Sequence {
+		return fmt.Errorf("%w: sequence %d has a parent of sequence %d", entry.ErrContradiction, m.Sequence, m.Parent.Sequence)
+	}
+	return nil
+}
+
+// rules are those between the entries of a log, with what they need to know of the
+// entries so far: time never falls, and within a policy and epoch sequences follow each
+// other without gaps and heights rise.
+type rules struct {
+	Time       time.Time        `json:"time"`
+	Savepoints int64            `json:"savepoints"`
+	Policies   map[string]place `json:"policies"` // by policy key in hexadecimal
+}
+
+// place is the last save point of a policy.
+type place struct {
+	Epoch    uint64  `json:"epoch"`
+	Sequence uint64  `json:"sequence"`
+	Height   *uint64 `json:"height,omitempty"` // the highest of the epoch
+}
+
+// check checks the next entry against the earlier ones and takes it in, also if it breaks
+// a rule: so one fault is found once.
+func (r *rules) check(origin string, s entry.Savepoint) error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{entry.ErrContradiction}, args...)...))
+	}
+	if s.Origin != origin {
+		wrong("it says log %q", s.Origin)
+	}
+	if s.Time.Before(r.Time) {
+		wrong("time %s is before %s", s.Time.Format(time.RFC3339Nano), r.Time.Format(time.RFC3339Nano))
+	}
+	key := hex.EncodeToString(s.Policy[:])
+	last, known := r.Policies[key]
+	next := place{Epoch: s.Epoch, Sequence: s.Sequence, Height: s.Height}
+	switch {
+	case known && s.Epoch < last.Epoch:
+		wrong("epoch %d follows epoch %d", s.Epoch, last.Epoch)
+	case known && s.Epoch == last.Epoch && s.Sequence != last.Sequence+1:
+		wrong("sequence %d follows sequence %d", s.Sequence, last.Sequence)
+	case !known && s.Epoch == 0 && s.Sequence != 1:
+		wrong("sequence %d is the policy's first", s.Sequence)
+	}
+	if known && s.Epoch == last.Epoch && last.Height != nil {
+		if s.Height == nil {
+			next.Height = last.Height
+		} else if *s.Height <= *last.Height {
+			wrong("height %d follows height %d", *s.Height, *last.Height)
+		}
+	}
+	r.Policies[key] = next
+	r.Savepoints++
+	if s.Time.After(r.Time) {
+		r.Time = s.Time
+	}
+	return errors.Join(errs...)
+}
+
+// LogEntry is an entry of a log, as a person wants to see it.
+type LogEntry struct {
+	Index     int64
+	Savepoint *entry.Savepoint // nil if it is of a type that is not known here, or broken
+	Err       error            // why there is none
+	// Policy is the policy's id where the bank holds the manifest.
+	Policy string
+}
+
+// LogEntries calls f for the entries of the bank's copy of a log, from index from on.
+func (b *Bank) LogEntries(ctx context.Context, p *anchor.Policy, from int64, f func(LogEntry) error) error {
+	v, err := b.with(p).view(ctx, p)
+	if err != nil {
+		return err
+	}
+	for e, err := range v.Entries(ctx, from) {
+		if err != nil {
+			return err
+		}
+		out := LogEntry{Index: e.Index}
+		if s, err := entry.Decode(e.Record); err != nil {
+			out.Err = err
+		} else {
+			out.Savepoint = &s
+			if m, err := dag.ReadManifest(ctx, b.repo.Blocks, s.Savepoint); err == nil {
+				out.Policy = m.Policy.ID
+			}
+		}
+		if err := f(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package savepoints
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
+
+// MaxProofFile is the length in bytes of the longest proof file that is read. It is held
+// in memory.
+const MaxProofFile = 64 << 20
+
+// Prove writes to w a proof of a save point that the bank holds, and of the document at
+// path in it, or of its absence; with an empty path of the save point alone. It is a CARv1
+// with two roots: the manifest, with the nodes on path only, and one raw block that holds
+// the C2SP tlog-proof with the log entry in its extra line.
+func (b *Bank) Prove(ctx context.Context, s Savepoint, path string, w io.Writer) error {
+	proof, err := b.publicProof(ctx, s)
+	if err == nil {
+		err = dag.WriteProof(ctx, w, b.repo.Blocks, s.CID, path, dag.RawBlock(proof))
+	}
+	if err != nil {
+		return fmt.Errorf("prove %s: %w", s.CID, err)
+	}
+	return nil
+}
+
+// RawProof returns the C2SP tlog-proof of a save point's entry, and the entry's bytes:
+// what other people's tools take. The hash of the leaf is that of the entry.
+func (b *Bank) RawProof(ctx context.Context, s Savepoint) (proof, record []byte, err error) {
+	if proof, err = b.publicProof(ctx, s); err != nil {
+		return nil, nil, fmt.Errorf("prove %s: %w", s.CID, err)
+	}
+	p, err := b.policy(s.Origin)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := anchor.VerifyProof(p, proof)
+	return proof, r.Record, err
+}
+
+// publicProof returns a proof that others believe: the receipt, or, where the receipt was
+// made before witnesses had seen the entry, one made from the published head. The error
+// wraps anchor.ErrNoQuorum if there is none yet.
+func (b *Bank) publicProof(ctx context.Context, s Savepoint) ([]byte, error) {
+	p, err := b.policy(s.Origin)
+	if err != nil {
+		return nil, err
+	}
+	_, proofErr := openProof(p, s.Proof)
+	if proofErr == nil {
+		return s.Proof, nil
+	}
+	h, err := b.copyHead(ctx, p)
+	if errors.Is(err, ErrNotFound) || err == nil && h.Size <= s.LogIndex {
+		return nil, fmt.Errorf("%w has seen the entry: %w", anchor.ErrNoQuorum, proofErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p)
+	if err != nil {
+		return nil, err
+	}
+	e, err := v.Entry(ctx, s.LogIndex)
+	if err != nil {
+		return nil, err
+	}
+	return v.Prove(ctx, s.LogIndex, e.Record)
+}
+
+// Proven is what a proof file shows to whoever believes the trust policy.
+type Proven struct {
+	Savepoint // Manifest is nil where the file has only the log's part
+	Head      anchor.Head
+	// Document is the one at the path that was asked for. Absent says that there is
+	// none there, given that the state is canonical.
+	Document dag.Document
+	Absent   bool
+}
+
+// VerifyProofFile checks a file from [Bank.Prove] or [Bank.RawProof], or an archive,
+// under a trust policy. It needs nothing else: no repository, no network. If path is not
+// empty the file must prove what is there, and the document's bytes go to w, which may be
+// nil; they count only if there is no error. The error wraps ErrArchive,
+// anchor.ErrUntrusted, anchor.ErrCorrupt, dag.ErrHash, dag.ErrForeignBlock,
+// entry.ErrContradiction, or dag.ErrTruncated if the file lacks nodes of the path.
+func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path string, w io.Writer) (Proven, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxProofFile+1))
+	if err != nil {
+		return Proven{}, err
+	}
+	if len(data) > MaxProofFile {
+		return Proven{}, fmt.Errorf("%w: more than %d bytes", ErrArchive, MaxProofFile)
+	}
+	if bytes.HasPrefix(data, []byte(tlogProofMagic)) {
+		if path != "" {
+			return Proven{}, fmt.Errorf("%w: a tlog-proof says nothing of documents", ErrUsage)
+		}
+		return proven(p, data)
+	}
+	car, err := dag.ReadProof(ctx, bytes.NewReader(data))
+	if err != nil {
+		return Proven{}, err
+	}
+	if len(car.Roots) != 2 {
+		return Proven{}, fmt.Errorf("%w: %d roots, not 2", ErrArchive, len(car.Roots))
+	}
+	proof, err := car.Get(ctx, car.Roots[1])
+	if err != nil {
+		return Proven{}, asTruncated(err)
+	}
+	out, err := proven(p, proof)
+	if err != nil {
+		return Proven{}, err
+	}
+	if out.CID != car.Roots[0] {
+		return Proven{}, fmt.Errorf("%w: the proof is of %s, the file of %s", entry.ErrContradiction, out.CID, car.Roots[0])
+	}
+	if out.Manifest, err = dag.ReadManifest(ctx, car, out.CID); err != nil {
+		return Proven{}, asTruncated(err)
+	}
+	if err := out.Entry.Agrees(out.Manifest, out.CID); err != nil {
+		return Proven{}, err
+	}
+	if path == "" {
+		return out, nil
+	}
+	out.Document, err = car.Document(ctx, out.CID, path, w)
+	switch {
+	case errors.Is(err, dag.ErrNoDocument):
+		out.Absent = true
+	case err != nil:
+		return Proven{}, asTruncated(err)
+	}
+	return out, nil
+}
+
+// tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).
+const tlogProofMagic = "c2sp.org/tlog-proof@v1\n"
+
+// proven is the log's part of a proof.
+func proven(p *anchor.Policy, proof []byte) (Proven, error) {
+	s, err := openProof(p, proof)
+	if err != nil {
+		return Proven{}, err
+	}
+	r, err := anchor.VerifyProof(p, proof)
+	return Proven{Savepoint: s, Head: r.Head}, err
+}
