@@ -56,6 +56,8 @@ func TestScript(t *testing.T) {
 			"get":          cmdGet,         // get STATUS URL [HEADER=VALUE...]
 			"send":         cmdSend,        // send METHOD STATUS URL BODY [HEADER=VALUE...]
 			"await":        cmdAwait,       // await FILE [TEXT]
+			"await-get":    cmdAwaitGet,    // await-get URL
+			"named":        cmdNamed,       // named VAR FILE
 			"sha256":       cmdSHA256,      // sha256 VAR TEXT
 			"mode":         cmdMode,        // mode PERM FILE...
 			"documents":    cmdDocuments,   // documents DIR NUMBER BYTES
@@ -270,6 +272,24 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 		data, err := os.ReadFile(ts.MkAbs(args[0]))
 		return err == nil && bytes.Contains(data, text)
 	})
+}
+
+// cmdAwaitGet waits until a gateway has something.
+func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
+	client := &http.Client{Timeout: 5 * time.Second}
+	until(ts, args[0], func() bool {
+		resp, err := client.Get(args[0])
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// cmdNamed sets a variable to the text of a file, without white space around it.
+func cmdNamed(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
 
 func cmdSHA256(ts *testscript.TestScript, _ bool, args []string) {
