@@ -136,13 +136,13 @@ func CheckEvidence(p *Policy, data []byte) (Evidence, error) {
 // checkFork returns the root hash of new's first old.Size records, of which the evidence
 // proves that it is not old's.
 func (e evidence) checkFork(old, new Head) (tlog.Hash, error) {
-	root, err := tlog.ParseHash(e.Root)
+	root, err := parseHash(e.Root)
 	if err != nil {
 		return root, err
 	}
 	var proof tlog.TreeProof
 	for _, line := range e.Proof {
-		h, err := tlog.ParseHash(line)
+		h, err := parseHash(line)
 		if err != nil {
 			return root, err
 		}
@@ -167,7 +167,7 @@ func (e evidence) checkFork(old, new Head) (tlog.Hash, error) {
 
 // open verifies a head of evidence. Without a checkpoint it must be the policy's floor.
 func (h evidenceHead) open(p *Policy) (Head, error) {
-	root, err := tlog.ParseHash(h.RootHash)
+	root, err := parseHash(h.RootHash)
 	if err != nil {
 		return Head{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
@@ -183,4 +183,14 @@ func (h evidenceHead) open(p *Policy) (Head, error) {
 		err = fmt.Errorf("%w: its checkpoint says size %d and root %v", ErrCorrupt, signed.Size, signed.RootHash)
 	}
 	return signed, err
+}
+
+// parseHash reads the one base64 of a hash: what is lenient would give one piece of
+// evidence many encodings.
+func parseHash(text string) (tlog.Hash, error) {
+	h, err := tlog.ParseHash(text)
+	if err == nil && h.String() != text {
+		err = fmt.Errorf("hash %.60q is not in its one encoding", text)
+	}
+	return h, err
 }
