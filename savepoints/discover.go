@@ -49,6 +49,8 @@ type Discovery struct {
 const (
 	// headTimeout bounds how long one source may take to show the head of a log.
 	headTimeout = 15 * time.Second
+	// maxAhead is how far the clock of who writes the log may be ahead of this one.
+	maxAhead = 5 * time.Minute
 	// witnessTimeout bounds how long all witnesses together are waited for.
 	witnessTimeout = 15 * time.Second
 )
@@ -100,6 +102,11 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 	shown, reasons := b.heads(ctx, o, sources)
 	var d Discovery
 	var best shownHead
+	for _, err := range reasons {
+		if errors.Is(err, anchor.ErrFork) { // from the policy's floor: whatever others show
+			return d, err
+		}
+	}
 	for _, h := range shown {
 		if d.shown == nil {
 			err := readable(ctx, h.view)
@@ -395,7 +402,12 @@ func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
 		if err != nil {
 			continue
 		}
-		if age := time.Since(s.Time); age > p.MaxAge {
+		age := time.Since(s.Time)
+		if age < -maxAhead {
+			return fmt.Errorf("%w: the newest entry of log %s says %s, which is not yet: this machine's clock may be wrong",
+				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339))
+		}
+		if age > p.MaxAge {
 			return fmt.Errorf("%w: the newest entry of log %s says %s, more than the trust policy's %s ago",
 				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339), p.MaxAge)
 		}

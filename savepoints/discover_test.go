@@ -3,6 +3,7 @@ package savepoints_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -235,5 +236,29 @@ func TestArchiveFreshness(t *testing.T) {
 	got, err = to.Fetch(ctx, savepoints.Ref{CID: took.CID}, o)
 	if err != nil || got.Freshness != savepoints.FreshnessUnknown {
 		t.Errorf("by CID: %v %v", got.Freshness, err)
+	}
+}
+
+// A head that contradicts the policy's floor is a fork, whatever other sources show.
+func TestForkFromFloor(t *testing.T) {
+	b := initBank(t)
+	fork := openBank(t, copyBank(t, b))
+	take(t, b, smallState(1), "p")
+	take(t, fork, smallState(2), "p")
+	_, one := countedGateway(t, b)
+	_, two := countedGateway(t, fork)
+	h, err := b.Head(ctx, "")
+	must(t, err)
+	text, err := b.TrustPolicy()
+	must(t, err)
+	p, err := anchor.ParsePolicy(fmt.Appendf(nil, "%s# ipfs-savepoint: floor %d %s\n", text, h.Size, h.RootHash))
+	must(t, err)
+	to, _ := reader(t, b)
+	d, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{one}})
+	if err != nil || d.Head.Size != 1 {
+		t.Fatalf("%d %v", d.Head.Size, err)
+	}
+	if _, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{one, two}}); !errors.Is(err, anchor.ErrFork) {
+		t.Errorf("with a forked source: %v", err)
 	}
 }

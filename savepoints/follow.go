@@ -103,6 +103,11 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil || head.Size == done {
 		return head.Size, err
 	}
+	if seen, ok, err := b.seen(o.Policy); ok && seen.Size > head.Size {
+		return head.Size, &anchor.RollbackError{Old: seen, New: head}
+	} else if err != nil {
+		return head.Size, err
+	}
 	held := map[int64]bool{}
 	err = b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
 		if err == nil && s.Origin == o.Policy.Origin { // a damaged one is made again

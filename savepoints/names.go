@@ -118,8 +118,8 @@ func (b *Bank) publishedSize() int64 {
 	return size
 }
 
-// askMirrors looks for a larger head of the own log at the places that its trust policy
-// names, and for a record of its name that speaks of one. Who does not answer says
+// askMirrors looks for a head of the own log that is larger, or another history, at the
+// places that its trust policy names and under its name there. Who does not answer says
 // nothing.
 func (b *Bank) askMirrors(ctx context.Context) error {
 	list := places(b.own)
@@ -128,14 +128,17 @@ func (b *Bank) askMirrors(ctx context.Context) error {
 	}
 	sources, _ := b.dial(ctx, list, FetchOptions{})
 	defer closeAll(sources)
-	own, ok := b.ledger.head()
-	if !ok {
-		return nil
+	own, err := b.view(ctx, b.own)
+	if err != nil {
+		return err
 	}
 	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
 	for _, h := range shown {
-		if h.view.Head().Size > own.Size {
-			return rolledBack(own, h.view.Head())
+		if h.view.Head().Size > own.Head().Size {
+			return rolledBack(own.Head(), h.view.Head())
+		}
+		if err := own.Extends(ctx, h.view.Head()); mustStop(err) {
+			return b.advise(fmt.Errorf("%s: %w", h.source.Name, err))
 		}
 	}
 	return nil

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -47,7 +49,7 @@ run the same command again: what was fetched is kept.`,
 				return err
 			}
 			with := e.toRead
-			if len(o.from) > 0 || o.trust != "" {
+			if len(o.from) > 0 || e.namesPlaces(o.trust) {
 				with = e.toReceive
 			}
 			return with(cmd.Context(), o.trust, func(t trusted) error {
@@ -65,6 +67,19 @@ run the same command again: what was fetched is kept.`,
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
 	o.add(cmd, "default: the repository itself")
 	return cmd
+}
+
+// namesPlaces reports whether a trust policy says where its log is read.
+func (e *env) namesPlaces(file string) bool {
+	if file == "" {
+		return false
+	}
+	text, err := os.ReadFile(e.path(file))
+	if err != nil {
+		return false // whoever reads it next says why
+	}
+	p, err := anchor.ParsePolicy(text)
+	return err == nil && savepoints.NamesPlaces(p)
 }
 
 // find gets the save point from the sources, or, if there are none, from the repository
