@@ -50,7 +50,11 @@ a verified copy of another repository's log and of all its save points; a
 repository is made if there is none.
 
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
-written to serve.json in the repository. Port 0 takes any free port.`,
+written to serve.json in the repository. Port 0 takes any free port.
+
+Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
+pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
+uses it.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.bank != nil {
