@@ -27,7 +27,8 @@ var (
 
 // WriteCAR writes the DAGs at roots to w as a CARv1 with these roots: every node
 // once, parents before children, depth first, links in the order of their node.
-// The bytes are therefore a function of the roots.
+// The bytes are therefore a function of the roots. If a node cannot be read, those
+// before it are written.
 func WriteCAR(ctx context.Context, w io.Writer, src Source, roots ...cid.Cid) error {
 	return WritePartialCAR(ctx, w, src, nil, roots...)
 }
@@ -51,10 +52,8 @@ func WritePartialCAR(ctx context.Context, w io.Writer, src Source, held []cid.Ci
 		}
 		return data, writeSection(out, c.KeyString(), data)
 	}
-	if err := walk.walk(roots); err != nil {
-		return err
-	}
-	return out.Flush()
+	err := walk.walk(roots)
+	return errors.Join(err, out.Flush())
 }
 
 // WriteNodeCAR writes a CARv1 with one node and not what it links to.

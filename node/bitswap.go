@@ -31,7 +31,7 @@ type remotePeer struct {
 	blocks *segments.Store
 
 	once   sync.Once
-	net    interface{ Stop() }
+	net    interface{ Stop() } // nil if the client is the host's own and stays
 	client *client.Client
 }
 
@@ -44,6 +44,9 @@ func isNoGateway(err error) bool {
 // connect makes the connection, and starts the client that talks over it.
 func (p *remotePeer) connect(ctx context.Context) error {
 	p.once.Do(func() {
+		if p.client != nil {
+			return
+		}
 		net := bsnet.NewFromIpfsHost(p.host)
 		p.client = client.New(context.Background(), net, nil, readOnly{p.blocks})
 		net.Start(p.client)
@@ -55,7 +58,7 @@ func (p *remotePeer) connect(ctx context.Context) error {
 }
 
 func (p *remotePeer) close() error {
-	if p.client == nil {
+	if p.net == nil {
 		return nil
 	}
 	p.net.Stop()

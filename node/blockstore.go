@@ -13,15 +13,24 @@ import (
 )
 
 // readOnly shows a Store to boxo, for serving. What serves must not write: a
-// request from outside never changes the store.
+// request from outside never changes the store. Bytes are found by their digest,
+// whatever codec and version of CID they are asked for by.
 type readOnly struct{ s *segments.Store }
+
+// stored is the CID by which the store has the bytes of c, if it has them.
+func stored(c cid.Cid) cid.Cid {
+	if !c.Defined() || dag.CheckCID(c) == nil {
+		return c
+	}
+	return cid.NewCidV1(cid.Raw, c.Hash())
+}
 
 var _ blockstore.Blockstore = readOnly{}
 
 var errReadOnly = errors.New("the store is read only for the network")
 
 func (r readOnly) Has(ctx context.Context, c cid.Cid) (bool, error) {
-	ok, err := r.s.Has(ctx, c)
+	ok, err := r.s.Has(ctx, stored(c))
 	if errors.Is(err, dag.ErrUnsupported) {
 		return false, nil
 	}
@@ -29,7 +38,7 @@ func (r readOnly) Has(ctx context.Context, c cid.Cid) (bool, error) {
 }
 
 func (r readOnly) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	data, err := r.s.Get(ctx, c)
+	data, err := r.s.Get(ctx, stored(c))
 	if err != nil {
 		return nil, ipldError(c, err)
 	}
@@ -37,7 +46,7 @@ func (r readOnly) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 }
 
 func (r readOnly) GetSize(ctx context.Context, c cid.Cid) (int, error) {
-	n, err := r.s.Size(ctx, c)
+	n, err := r.s.Size(ctx, stored(c))
 	return n, ipldError(c, err)
 }
 

@@ -23,6 +23,9 @@ type Config struct {
 	MDNS    bool     `toml:"mdns"`
 	DHT     []string `toml:"dht"`
 	Routing bool     `toml:"routing"`
+	// Pinning are the SHA-256 digests, in hexadecimal, of the tokens with which the
+	// Pinning Service API is used. Without one there is no such API.
+	Pinning []string `toml:"pinning"`
 }
 
 // DefaultConfig listens on loopback only.
@@ -39,6 +42,10 @@ swarm = ["/ip4/127.0.0.1/tcp/4480"]
 # mdns = true       # the local network
 # dht = ["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW..."]     # pins are announced there
 # routing = true    # /routing/v1 on the gateway, for IPFS nodes that ask here
+
+# Who may have DAGs fetched and pinned here by the Pinning Service API, at
+# http://<gateway>/pinning: SHA-256 of each token (printf %s "$TOKEN" | sha256sum).
+# pinning = ["..."]
 `
 
 func readConfig(dir string) (Config, error) {

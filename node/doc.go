@@ -12,7 +12,7 @@
 //	config.toml    listen addresses of serve
 //	identity.key   the libp2p key, 0600
 //	packs/         IPFS blocks, as CARv1 segments that only grow
-//	meta/          small records, a file each: pins, heads, receipts
+//	meta/          small records, a file each: pins, heads, receipts, names
 //	repo.lock      held (flock) by the one process that has the repository open
 //	serve.sock     commands for a running serve; serve.json says where it listens
 //

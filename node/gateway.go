@@ -3,21 +3,17 @@ package node
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/exchange/offline"
 	"github.com/ipfs/boxo/gateway"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 )
 
-const (
-	// gatewayTimeout bounds how long the gateway looks for an IPFS block.
-	gatewayTimeout = 30 * time.Second
-	// gatewayRequests is how many requests the gateway serves at a time; others
-	// get 429.
-	gatewayRequests = 256
-)
+// gatewayRequests is how many requests the gateway serves at a time; others get 429.
+const gatewayRequests = 256
 
 // LogRoot returns the newest verified root of the log that the hexadecimal
 // SHA-256 of its origin names, and false if the node holds no such log. A nil
@@ -26,26 +22,34 @@ type LogRoot func(hex string) (cid.Cid, bool)
 
 // Gateway returns the HTTP handler of the IPFS gateway over the repository:
 //
-//	/ipfs/<cid>[/path]        path and trustless gateway (raw, CAR)
+//	/ipfs/<cid>[/path]        path and trustless gateway (specs.ipfs.tech/http-gateways)
+//	/ipns/<name>[/path]       what the record of the name says that the repository
+//	                          holds, and the record itself; domains are not resolved
 //	/tlog/<hex>/<path>        a live tlog-tiles prefix (C2SP tlog-tiles) of a log;
 //	                          its root CID is in X-Ipfs-Roots
 //
-// It is offline: a request never causes a fetch from the network.
+// It is offline: a request never causes a fetch from the network. What is not here is
+// 404. Web pages from elsewhere may read /ipfs/ and /ipns/, as the specification
+// wants it, and so need to know a CID or name; they may not read /tlog/.
 func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
-	bs := readOnly{r.Blocks}
-	backend, err := gateway.NewBlocksBackend(blockservice.New(bs, offline.Exchange(bs)))
+	bs := blockstore.NewIdStore(readOnly{r.Blocks})
+	service := blockservice.New(bs, offline.Exchange(bs))
+	boxo, err := gateway.NewBlocksBackend(service)
 	if err != nil {
 		return nil, err
 	}
-	ipfs := gateway.NewHandler(gateway.Config{
+	ipfs := prepared(gateway.NewHandler(gateway.Config{
 		DeserializedResponses: true,
 		NoDNSLink:             true,
 		DisableHTMLErrors:     true,
-		RetrievalTimeout:      gatewayTimeout,
+		DeprecatedXIpfsPath:   true, // the specification still has it
 		MaxConcurrentRequests: gatewayRequests,
-	}, carBackend{backend, r.Blocks})
+		MaxRequestDuration:    requestLimit,
+	}, backend{boxo, bs, merkledag.NewDAGService(service), r}))
+	open := gateway.NewHeaders(nil).WithDeprecatedXIpfsPath().ApplyCors().Wrap(ipfs)
 	mux := http.NewServeMux()
-	mux.Handle("/ipfs/", ipfs)
+	mux.Handle("/ipfs/", open)
+	mux.Handle("/ipns/", quoteEtags(open))
 	mux.HandleFunc("/tlog/", func(w http.ResponseWriter, req *http.Request) {
 		serveLog(w, req, ipfs, logs)
 	})

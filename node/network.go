@@ -52,10 +52,12 @@ type ServeOptions struct {
 
 // Network is a node that listens. Close ends it.
 type Network struct {
+	repo    *Repo
 	host    host.Host
 	bitswap *bitswap.Bitswap
 	p2pHTTP *libp2phttp.Host
 	server  *http.Server
+	mux     *http.ServeMux // of server
 	addr    net.Addr
 	wg      sync.WaitGroup
 	errs    chan error
@@ -84,18 +86,20 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	n := &Network{addr: listener.Addr(), errs: make(chan error, 2)}
-	if err := n.startSwarm(r, o, swarmKey, handler); err != nil {
+	n := &Network{repo: r, mux: http.NewServeMux(), addr: listener.Addr(), errs: make(chan error, 2)}
+	if err := n.startSwarm(r, o, swarmKey, unhurried(handler, writeLimit)); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
 	}
+	n.mux.Handle("/", handler)
 	if o.Routing {
-		handler = n.withRouting(r, handler)
+		n.mux.Handle("/routing/v1/", n.routing(r))
 	}
+	handler = n.mux
 	if !o.Open {
 		handler = loopbackOnly(handler)
 	}
 	n.server = &http.Server{
-		Handler:           handler,
+		Handler:           unhurried(handler, writeLimit),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -152,6 +156,29 @@ func (n *Network) run(serve func() error) {
 			n.errs <- err
 		}
 	}()
+}
+
+// Handle adds a handler for the paths below a prefix, which ends in a slash, to the
+// gateway's HTTP listener. It is not offered over libp2p.
+func (n *Network) Handle(prefix string, h http.Handler) { n.mux.Handle(prefix, h) }
+
+// Dial prepares a source as [Repo.Dial] does. A peer is spoken to by the host that
+// serves, if there is a swarm: with two hosts of one peer id, what a peer sends by
+// bitswap could come to the wrong one. The source is closed before the network.
+func (n *Network) Dial(source string) (*Remote, error) {
+	if n.bitswap == nil || !strings.HasPrefix(source, "/") {
+		return n.repo.Dial(source)
+	}
+	info, err := peer.AddrInfoFromString(source)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", source, err)
+	}
+	rt, err := n.p2pHTTP.NewConstrainedRoundTripper(*info)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", source, err)
+	}
+	p := &remotePeer{host: n.host, info: *info, blocks: n.repo.Blocks, client: n.bitswap.Client}
+	return &Remote{Name: source, client: &http.Client{Transport: rt}, peer: p, close: p.close}, nil
 }
 
 // Errs delivers the error of a server that ended by itself.

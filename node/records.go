@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
-	"github.com/ipfs/go-cid"
 )
 
 // ErrHeadChanged: a head is not the one that the caller meant to replace.
@@ -138,57 +137,4 @@ func (r *Repo) Records(kind string) ([]string, error) {
 		return nil, fmt.Errorf("list records %s: %w", kind, err)
 	}
 	return keys, nil
-}
-
-const pinKind = "pins"
-
-// Pin syncs the IPFS blocks put so far and then durably marks the whole DAG at c
-// as wanted. It does not walk the DAG: whether it is complete is for the caller
-// to know.
-func (r *Repo) Pin(ctx context.Context, c cid.Cid, name string) error {
-	if err := r.Blocks.Sync(ctx); err != nil {
-		return fmt.Errorf("pin %s: %w", c, err)
-	}
-	return r.PutRecord(pinKind, c.String(), []byte(name))
-}
-
-// PinInfo is a pin: a DAG that is wanted, and what for.
-type PinInfo struct {
-	CID  cid.Cid
-	Name string
-}
-
-// Pins returns all pins, sorted by CID, in a time that depends on their number alone.
-func (r *Repo) Pins() ([]PinInfo, error) {
-	keys, err := r.Records(pinKind)
-	if err != nil {
-		return nil, err
-	}
-	pins := make([]PinInfo, 0, len(keys))
-	for _, key := range keys {
-		c, err := cid.Decode(key)
-		if err != nil {
-			return nil, fmt.Errorf("pin %q: %w", key, err)
-		}
-		name, err := r.Record(pinKind, key)
-		if err != nil {
-			return nil, err
-		}
-		if name != nil { // else it was removed meanwhile
-			pins = append(pins, PinInfo{c, string(name)})
-		}
-	}
-	return pins, nil
-}
-
-// Unpin removes the pin of c, if there is one.
-func (r *Repo) Unpin(c cid.Cid) error { return r.DeleteRecord(pinKind, c.String()) }
-
-// Pinned reports whether the DAG at c has a pin of its own.
-func (r *Repo) Pinned(c cid.Cid) (bool, error) {
-	_, err := os.Stat(r.records.path(pinKind, c.String()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

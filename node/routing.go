@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -14,14 +15,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/routing"
 )
 
-// withRouting adds the Delegated Routing V1 HTTP API (specs.ipfs.tech/routing/http-routing-v1):
-// this node provides what it holds, and knows of nobody else.
-func (n *Network) withRouting(r *Repo, next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/routing/v1/", server.Handler(router{n, r}))
-	mux.Handle("/", next)
-	return mux
-}
+// routing is the Delegated Routing V1 HTTP API (specs.ipfs.tech/routing/http-routing-v1):
+// this node provides what it holds, has the records of names that it holds, and knows
+// of nobody else.
+func (n *Network) routing(r *Repo) http.Handler { return server.Handler(router{n, r}) }
 
 type router struct {
 	n *Network
@@ -62,8 +59,16 @@ func (r router) GetClosestPeers(context.Context, cid.Cid) (iter.ResultIter[*type
 	return nil, routing.ErrNotSupported
 }
 
-func (r router) GetIPNS(context.Context, ipns.Name) (*ipns.Record, error) {
-	return nil, routing.ErrNotFound
+// GetIPNS answers with the record that the repository holds.
+func (r router) GetIPNS(_ context.Context, name ipns.Name) (*ipns.Record, error) {
+	n, err := r.r.Name(name.String())
+	if errors.Is(err, ErrNoName) {
+		return nil, routing.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ipns.UnmarshalRecord(n.Record)
 }
 
 func (r router) PutIPNS(context.Context, ipns.Name, *ipns.Record) error {

@@ -3,14 +3,33 @@ package main
 import (
 	"fmt"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
-// pinJSON is a pin in lists.
+// pinJSON is a pin in lists: of a save point, with its policy, or of another owner, who
+// gave it a name.
 type pinJSON struct {
 	CID    string `json:"cid"`
-	Policy string `json:"policy"`
+	Policy string `json:"policy,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	Name   string `json:"name,omitempty"`
+}
+
+func newPinJSON(p node.PinInfo) pinJSON {
+	if p.Owner == "" {
+		return pinJSON{CID: p.CID.String(), Policy: p.Name}
+	}
+	return pinJSON{CID: p.CID.String(), Owner: p.Owner, Name: p.Name}
+}
+
+// line is the pin for people. A name is from outside and may hold anything.
+func (p pinJSON) line() string {
+	if p.Owner == "" {
+		return fmt.Sprintf("%s  %s", p.CID, p.Policy)
+	}
+	return fmt.Sprintf("%s  %s: %q", p.CID, p.Owner, p.Name)
 }
 
 func (e *env) pinCommand() *cobra.Command {
@@ -27,7 +46,7 @@ func (e *env) pinCommand() *cobra.Command {
 func (e *env) pinListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
-		Short: "List the pins: save points whose IPFS blocks are all kept",
+		Short: "List the pins: DAGs whose IPFS blocks are all kept",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
@@ -37,13 +56,13 @@ func (e *env) pinListCommand() *cobra.Command {
 				}
 				out := make([]pinJSON, len(pins))
 				for i, p := range pins {
-					out[i] = pinJSON{p.CID.String(), p.Name}
+					out[i] = newPinJSON(p)
 				}
 				if e.json {
 					return e.print(map[string]any{"pins": out})
 				}
 				for _, p := range out {
-					if _, err := fmt.Fprintf(e.out, "%s  %s\n", p.CID, p.Policy); err != nil {
+					if _, err := fmt.Fprintln(e.out, p.line()); err != nil {
 						return err
 					}
 				}

@@ -54,6 +54,7 @@ func TestScript(t *testing.T) {
 			"is":           cmdIs,          // is PATH VALUE [FILE]
 			"fields":       cmdFields,      // fields PATH NAME...
 			"get":          cmdGet,         // get STATUS URL [HEADER=VALUE...]
+			"send":         cmdSend,        // send METHOD STATUS URL BODY [HEADER=VALUE...]
 			"await":        cmdAwait,       // await FILE [TEXT]
 			"sha256":       cmdSHA256,      // sha256 VAR TEXT
 			"mode":         cmdMode,        // mode PERM FILE...
@@ -225,9 +226,18 @@ func cmdFields(ts *testscript.TestScript, _ bool, args []string) {
 // cmdGet asks a gateway, which answers quickly even if it has nothing to give. The
 // body becomes standard output, the header standard error.
 func cmdGet(ts *testscript.TestScript, _ bool, args []string) {
-	req, err := http.NewRequest(http.MethodGet, args[1], nil)
+	exchange(ts, http.MethodGet, args[0], args[1], "", args[2:])
+}
+
+// cmdSend is get with another method and a body.
+func cmdSend(ts *testscript.TestScript, _ bool, args []string) {
+	exchange(ts, args[0], args[1], args[2], args[3], args[4:])
+}
+
+func exchange(ts *testscript.TestScript, method, status, url, body string, headers []string) {
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	ts.Check(err)
-	for _, h := range args[2:] {
+	for _, h := range headers {
 		key, value, _ := strings.Cut(h, "=")
 		req.Header.Set(key, value)
 	}
@@ -239,7 +249,7 @@ func cmdGet(ts *testscript.TestScript, _ bool, args []string) {
 	fmt.Fprint(ts.Stderr(), header.String())
 	_, err = io.Copy(ts.Stdout(), resp.Body)
 	ts.Check(err)
-	if fmt.Sprint(resp.StatusCode) != args[0] {
+	if fmt.Sprint(resp.StatusCode) != status {
 		ts.Fatalf("it answers %s", resp.Status)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/pinning"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
@@ -47,7 +50,11 @@ a verified copy of another repository's log and of all its save points; a
 repository is made if there is none.
 
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
-written to serve.json in the repository. Port 0 takes any free port.`,
+written to serve.json in the repository. Port 0 takes any free port.
+
+Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
+pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
+uses it.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.bank != nil {
@@ -106,17 +113,22 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	if len(o.swarm) > 0 {
 		config.Swarm = o.swarm
 	}
+	config.Peers = append(config.Peers, o.peers...)
 	n, err := b.Repo().Serve(ctx, node.ServeOptions{
 		Gateway: config.Gateway, Swarm: config.Swarm, Open: o.open, Logs: b.LogRoot,
-		Peers: append(config.Peers, o.peers...), DHT: append(config.DHT, o.dht...),
+		Peers: config.Peers, DHT: append(config.DHT, o.dht...),
 		MDNS: config.MDNS || o.mdns, Routing: config.Routing || o.routing,
 	})
 	if err != nil {
 		return err
 	}
-	stop, err := e.announce(b, n)
+	stopPinning, err := e.servePinning(b, n, config)
 	if err != nil {
 		return errors.Join(err, n.Close())
+	}
+	stop, err := e.announce(b, n)
+	if err != nil {
+		return errors.Join(err, stopPinning(), n.Close())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var following sync.WaitGroup
@@ -137,7 +149,25 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	}
 	cancel(nil)
 	following.Wait()
-	return errors.Join(err, stop(), n.Close())
+	return errors.Join(err, stop(), stopPinning(), n.Close())
+}
+
+// servePinning offers the Pinning Service API on the gateway, if there are tokens for
+// it. The returned function ends it.
+func (e *env) servePinning(b *savepoints.Bank, n *node.Network, config node.Config) (func() error, error) {
+	if len(config.Pinning) == 0 {
+		return func() error { return nil }, nil
+	}
+	s, err := pinning.Start(b.Repo(), n, pinning.Options{Tokens: config.Pinning, Peers: config.Peers})
+	if errors.Is(err, pinning.ErrToken) {
+		err = fmt.Errorf("%w: config.toml: pinning: %w", savepoints.ErrUsage, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.Handle("/pinning/", http.StripPrefix("/pinning", s))
+	e.note("pinning  %s/pinning", n.GatewayURL())
+	return s.Close, nil
 }
 
 func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowOptions {
