@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -16,12 +18,18 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
+	"github.com/libp2p/go-libp2p/p2p/net/gostream"
 	"github.com/multiformats/go-multistream"
 )
 
 // maxWants is how many blocks a peer is asked for at a time. Peers forget wants
 // beyond 1,024 and are told again only after a minute.
 const maxWants = 500
+
+// maxSilent is how many times in a row a peer may have nothing of what it is asked for
+// by bitswap, which costs its patience each time.
+const maxSilent = 3
 
 // remotePeer is a libp2p peer, and a bitswap client for it that begins with the
 // first want.
@@ -41,16 +49,36 @@ func isNoGateway(err error) bool {
 	return errors.As(err, &unsupported)
 }
 
+// dialGateway opens a stream on which the peer serves its gateway.
+func (p *remotePeer) dialGateway(ctx context.Context, _, _ string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := p.host.Connect(ctx, p.info); err != nil {
+		return nil, err
+	}
+	c, err := gostream.Dial(ctx, p.host, p.info.ID, libp2phttp.ProtocolIDForMultistreamSelect)
+	if err != nil {
+		return nil, err
+	}
+	return &resetConn{c}, nil
+}
+
+// resetConn ends its stream at once, instead of telling the other side and waiting
+// until that could be sent.
+type resetConn struct{ net.Conn }
+
+func (c *resetConn) Close() error { return c.Conn.(interface{ Reset() error }).Reset() }
+
 // connect makes the connection, and starts the client that talks over it.
 func (p *remotePeer) connect(ctx context.Context) error {
 	p.once.Do(func() {
 		if p.client != nil {
 			return
 		}
-		net := bsnet.NewFromIpfsHost(p.host)
-		p.client = client.New(context.Background(), net, nil, readOnly{p.blocks})
-		net.Start(p.client)
-		p.net = net
+		wire := bsnet.NewFromIpfsHost(p.host)
+		p.client = client.New(context.Background(), wire, nil, readOnly{p.blocks})
+		wire.Start(p.client)
+		p.net = wire
 	})
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -84,6 +112,13 @@ func (f *fetch) swap(ctx, asking context.Context, src *source) {
 		f.mu.Lock()
 		f.running -= len(tasks)
 		src.tasks -= len(tasks)
+		src.silent++
+		if len(left) < len(tasks) {
+			src.silent = 0
+		}
+		if src.silent == maxSilent && errors.Is(err, dag.ErrNotFound) {
+			err = fmt.Errorf("%w: %s had nothing of what it was asked for, %d times", ErrUnreachable, src.Name, maxSilent)
+		}
 		for _, t := range left {
 			f.settle(asking, src, t, nil, err)
 		}
@@ -127,6 +162,7 @@ func (f *fetch) want(ctx, asking context.Context, src *source, tasks []task) (ne
 	defer cancel()
 	watch := time.AfterFunc(src.stall(), cancel)
 	defer watch.Stop()
+	some := 0 // bytes since the watch was set
 	open := map[cid.Cid]task{}
 	var wants []cid.Cid
 	for _, t := range tasks {
@@ -143,7 +179,10 @@ func (f *fetch) want(ctx, asking context.Context, src *source, tasks []task) (ne
 		if !wanted || block.Check() != nil {
 			continue
 		}
-		watch.Reset(src.stall())
+		if some += len(block.Data); some >= minRate { // as over HTTP
+			some = 0
+			watch.Reset(src.stall())
+		}
 		delete(open, t.cid)
 		err := healer{f.repo.Blocks}.Put(ctx, block)
 		var below []task
@@ -152,13 +191,11 @@ func (f *fetch) want(ctx, asking context.Context, src *source, tasks []task) (ne
 			below, err = f.below(ctx, t)
 		}
 		if err != nil {
-			return next, append(left, t), err
+			return next, slices.AppendSeq([]task{t}, maps.Values(open)), err
 		}
 		next = append(next, below...)
 	}
-	for _, t := range open {
-		left = append(left, t)
-	}
+	left = slices.AppendSeq(left, maps.Values(open))
 	if len(left) > 0 {
 		err = fmt.Errorf("%w: %s did not send %s in %s", dag.ErrNotFound, src.Name, left[0].cid, src.stall())
 	}

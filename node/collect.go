@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
@@ -25,6 +26,10 @@ const maxMissing = 16
 // while others read and write. roots is asked once Collect has begun, so that no
 // head slips through that a writer with a [segments.Hold] puts in the place of
 // another. Documents are marked by their CIDs and not read.
+//
+// If a node that is to be kept is missing or damaged, what hangs below it is not
+// known and may be here: then nothing is removed, and the error wraps ErrDamaged.
+// Fetching or taking the save point again heals it.
 func (r *Repo) Collect(ctx context.Context, roots func(context.Context) ([]cid.Cid, error), o segments.CollectOptions) (Collected, error) {
 	var out Collected
 	got, err := r.Blocks.Collect(ctx, func(ctx context.Context, marks *segments.Marks) error {
@@ -40,6 +45,9 @@ func (r *Repo) Collect(ctx context.Context, roots func(context.Context) ([]cid.C
 			wanted = append(wanted, p.CID)
 		}
 		out.Missing, err = r.mark(ctx, marks, wanted)
+		if i := slices.IndexFunc(out.Missing, isNode); err == nil && i >= 0 && !o.DryRun {
+			err = fmt.Errorf("%w: %s is missing, and what it links to must not be removed", ErrDamaged, out.Missing[i])
+		}
 		return err
 	}, o)
 	out.Collected = got
@@ -48,6 +56,9 @@ func (r *Repo) Collect(ctx context.Context, roots func(context.Context) ([]cid.C
 	}
 	return out, nil
 }
+
+// isNode reports whether a block may link to others.
+func isNode(c cid.Cid) bool { return c.Prefix().Codec != cid.Raw }
 
 // mark marks the DAGs at roots, each node once, and returns what is missing of them.
 func (r *Repo) mark(ctx context.Context, marks *segments.Marks, roots []cid.Cid) (missing []cid.Cid, err error) {
@@ -58,6 +69,8 @@ func (r *Repo) mark(ctx context.Context, marks *segments.Marks, roots []cid.Cid)
 		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
 			if len(missing) < maxMissing {
 				missing = append(missing, c)
+			} else if isNode(c) {
+				missing[0] = c // the first one of these decides
 			}
 			continue
 		}
@@ -75,7 +88,7 @@ func (r *Repo) markNode(ctx context.Context, marks *segments.Marks, c cid.Cid) (
 		return nil, err
 	}
 	first, err := marks.Add(ctx, c)
-	if err != nil || !first || c.Prefix().Codec == cid.Raw {
+	if err != nil || !first || !isNode(c) {
 		return nil, err
 	}
 	data, err := r.Blocks.Get(ctx, c)

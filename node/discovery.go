@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
@@ -38,12 +38,12 @@ func (n *Network) discover(r *Repo, o ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	d, err := dht.New(n.host, dht.Mode(dht.ModeClient), dht.BootstrapPeers(bootstrap...), dht.DisableValues())
+	d, err := dht.New(n.host, dht.Mode(dht.ModeClient), dht.BootstrapPeers(bootstrap...))
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n.run(func() error { return n.announcePins(ctx, r, d) })
+	n.run(func() error { return n.announcePins(ctx, r, d, bootstrap) })
 	n.stops = append(n.stops, d.Close, func() error { cancel(); return nil })
 	return nil
 }
@@ -57,35 +57,72 @@ func (f found) HandlePeerFound(p peer.AddrInfo) {
 	f.n.host.Connect(ctx, p) // if it cannot be reached, it is announced again
 }
 
-// announcePins tells the DHT of every pin, and of new ones as they come.
-func (n *Network) announcePins(ctx context.Context, r *Repo, d *dht.IpfsDHT) error {
+// announcePins tells the DHT of every pin, and of new ones as they come. What cannot be
+// announced, or read, is tried again later.
+func (n *Network) announcePins(ctx context.Context, r *Repo, d *dht.IpfsDHT, bootstrap []peer.AddrInfo) error {
 	if err := d.Bootstrap(ctx); err != nil {
 		return err
 	}
-	last := map[string]time.Time{}
-	for tick := time.NewTicker(announceRetry); ; {
-		pins, err := r.Pins()
-		if err != nil {
-			return err
-		}
-		for _, p := range pins {
-			if time.Since(last[p.CID.KeyString()]) < announceEvery {
-				continue
-			}
-			limited, cancel := context.WithTimeout(ctx, announceTimeout)
-			if d.Provide(limited, p.CID, true) == nil {
-				last[p.CID.KeyString()] = time.Now()
-			}
-			cancel()
+	tick := time.NewTicker(announceRetry)
+	defer tick.Stop()
+	last := map[cid.Cid]time.Time{}
+	for {
+		if n.joinDHT(ctx, d, bootstrap) {
+			last = announce(ctx, r, d, last)
 		}
 		select {
 		case <-ctx.Done():
-			tick.Stop()
-			if !errors.Is(ctx.Err(), context.Canceled) {
-				return ctx.Err()
-			}
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// joinDHT makes sure that there is somebody in the DHT to tell. It waits as long as a
+// connection takes.
+func (n *Network) joinDHT(ctx context.Context, d *dht.IpfsDHT, bootstrap []peer.AddrInfo) bool {
+	if d.RoutingTable().Size() > 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	for _, p := range bootstrap {
+		n.host.Connect(ctx, p) // others may be there
+	}
+	// A peer is taken in once it has said what it speaks.
+	for pause := time.NewTicker(50 * time.Millisecond); ; {
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return d.RoutingTable().Size() > 0
+		case <-pause.C:
+			if d.RoutingTable().Size() > 0 {
+				pause.Stop()
+				return true
+			}
+		}
+	}
+}
+
+// announce tells of the pins that were not told of lately, and returns when each was.
+func announce(ctx context.Context, r *Repo, d *dht.IpfsDHT, last map[cid.Cid]time.Time) map[cid.Cid]time.Time {
+	pins, err := r.Pins()
+	if err != nil {
+		return last // whoever uses the pins tells of that
+	}
+	told := map[cid.Cid]time.Time{}
+	for _, p := range pins {
+		at, ok := last[p.CID]
+		if !ok || time.Since(at) >= announceEvery {
+			limited, cancel := context.WithTimeout(ctx, announceTimeout)
+			err := d.Provide(limited, p.CID, true)
+			cancel()
+			if err != nil {
+				continue
+			}
+			at = time.Now()
+		}
+		told[p.CID] = at
+	}
+	return told
 }

@@ -24,6 +24,9 @@ type Progress struct {
 	// Total is how many bytes there are in all, as far as the caller of Fetch
 	// knows; Fetch leaves it 0.
 	Total uint64
+	// Dropped, if not nil, is why the source is not asked any more: it lied, fell
+	// silent or cannot be reached. Others go on.
+	Dropped error
 }
 
 // Fetch brings the DAG at root into the repository from the sources, all of which

@@ -37,6 +37,7 @@ type source struct {
 	// bitswap: it has no gateway. One worker then asks it for many blocks at a time.
 	bitswap  bool
 	swapping bool
+	silent   int // see maxSilent
 	got      dag.Received
 }
 
@@ -87,10 +88,14 @@ func (f *fetch) received(src *source, blocks, bytes uint64) {
 	src.got.Blocks += blocks
 	src.got.Bytes += bytes
 	if f.progress != nil {
-		f.progress(Progress{
-			Blocks: f.got.Blocks, Bytes: f.got.Bytes,
-			Source: src.Name, SourceBlocks: src.got.Blocks, SourceBytes: src.got.Bytes,
-		})
+		f.progress(f.soFar(src))
+	}
+}
+
+func (f *fetch) soFar(src *source) Progress {
+	return Progress{
+		Blocks: f.got.Blocks, Bytes: f.got.Bytes,
+		Source: src.Name, SourceBlocks: src.got.Blocks, SourceBytes: src.got.Bytes,
 	}
 }
 
@@ -243,6 +248,11 @@ func (f *fetch) settle(asking context.Context, src *source, t task, next []task,
 	case src.err == nil && asking.Err() == nil:
 		src.err = err
 		src.cancel()
+		if f.progress != nil {
+			p := f.soFar(src)
+			p.Dropped = err
+			f.progress(p)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ type Network struct {
 	mux     *http.ServeMux // of server
 	addr    net.Addr
 	wg      sync.WaitGroup
-	errs    chan error
+	errs    chan error // has room for each server's
 	// stops ends what was started beside the servers, last first.
 	stops []func() error
 }
@@ -86,7 +86,7 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	n := &Network{repo: r, mux: http.NewServeMux(), addr: listener.Addr(), errs: make(chan error, 2)}
+	n := &Network{repo: r, mux: http.NewServeMux(), addr: listener.Addr(), errs: make(chan error, 3)}
 	if err := n.startSwarm(r, o, swarmKey, unhurried(handler, writeLimit)); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
 	}
@@ -173,12 +173,8 @@ func (n *Network) Dial(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	rt, err := n.p2pHTTP.NewConstrainedRoundTripper(*info)
-	if err != nil {
-		return nil, fmt.Errorf("source %q: %w", source, err)
-	}
 	p := &remotePeer{host: n.host, info: *info, blocks: n.repo.Blocks, client: n.bitswap.Client}
-	return &Remote{Name: source, client: &http.Client{Transport: rt}, peer: p, close: p.close}, nil
+	return p.remote(source), nil
 }
 
 // Errs delivers the error of a server that ended by itself.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 )
@@ -20,7 +21,8 @@ var ErrHeadChanged = errors.New("head changed meanwhile")
 
 // records keeps small values in files meta/<kind>/<key>, each replaced atomically.
 type records struct {
-	dir string
+	dir  string
+	disk durable.Disk
 	// mu makes compare and swap one step.
 	mu sync.Mutex
 }
@@ -36,10 +38,10 @@ func (r *records) get(kind, key string) ([]byte, error) {
 }
 
 func (r *records) put(kind, key string, value []byte) error {
-	if err := durable.MakeDir(filepath.Join(r.dir, kind)); err != nil {
+	if err := r.disk.MakeDir(filepath.Join(r.dir, kind)); err != nil {
 		return err
 	}
-	return durable.WriteFile(r.path(kind, key), value, 0o600)
+	return r.disk.WriteFile(r.path(kind, key), value, 0o600)
 }
 
 // list returns the keys of a kind, sorted.
@@ -64,7 +66,7 @@ func (r *records) clean() error {
 		return err
 	}
 	for _, k := range kinds {
-		if err := durable.Clean(filepath.Join(r.dir, k.Name())); err != nil {
+		if err := r.disk.Clean(filepath.Join(r.dir, k.Name())); err != nil {
 			return err
 		}
 	}
@@ -122,9 +124,18 @@ func (r *Repo) PutRecord(kind, key string, value []byte) error {
 	return nil
 }
 
+// RecordTime is when a record was last stored here, by this machine's clock.
+func (r *Repo) RecordTime(kind, key string) (time.Time, error) {
+	st, err := os.Stat(r.records.path(kind, key))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("record %s/%s: %w", kind, key, err)
+	}
+	return st.ModTime(), nil
+}
+
 // DeleteRecord durably removes a record, if there is one.
 func (r *Repo) DeleteRecord(kind, key string) error {
-	if err := durable.Remove(r.records.path(kind, key)); err != nil {
+	if err := r.records.disk.Remove(r.records.path(kind, key)); err != nil {
 		return fmt.Errorf("delete record %s/%s: %w", kind, key, err)
 	}
 	return nil

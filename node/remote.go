@@ -16,7 +16,6 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
 )
 
 const (
@@ -38,7 +37,7 @@ var ErrUnreachable = errors.New("source cannot be reached")
 type Remote struct {
 	// Name is how the caller wrote the source.
 	Name   string
-	base   string // URL without a trailing slash; empty over libp2p
+	base   string // URL without a trailing slash; over libp2p its host is the peer
 	client *http.Client
 	peer   *remotePeer // over libp2p
 	// patience is how long it may be silent or slow; stallTimeout if 0.
@@ -51,6 +50,14 @@ func (r *Remote) stall() time.Duration {
 		return stallTimeout
 	}
 	return r.patience
+}
+
+// answer bounds how long it may take until it begins to answer.
+func (r *Remote) answer() time.Duration {
+	if r.patience == 0 {
+		return dialTimeout + stallTimeout
+	}
+	return 2 * r.patience
 }
 
 // Dial prepares a source: the URL of a gateway, or a multiaddr that ends in
@@ -68,6 +75,7 @@ func (r *Repo) Dial(source string) (*Remote, error) {
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	t.ResponseHeaderTimeout = stallTimeout
 	t.MaxIdleConnsPerHost = sourceTasks
+	t.MaxResponseHeaderBytes = 64 << 10
 	return &Remote{
 		Name: source, base: strings.TrimSuffix(source, "/"), client: &http.Client{Transport: t},
 		close: func() error { t.CloseIdleConnections(); return nil },
@@ -91,16 +99,25 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	web := &libp2phttp.Host{StreamHost: h}
-	rt, err := web.NewConstrainedRoundTripper(*info)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("source %q: %w", source, err), h.Close())
+	remote := (&remotePeer{host: h, info: *info, blocks: r.Blocks}).remote(source)
+	closeRemote := remote.close
+	remote.close = func() error { return errors.Join(closeRemote(), h.Close()) }
+	return remote, nil
+}
+
+// remote is the peer as a source of that name.
+func (p *remotePeer) remote(name string) *Remote {
+	// libp2p's own client of HTTP over streams waits for ever for a peer that says
+	// nothing; net/http ends a request with its context.
+	t := &http.Transport{
+		DialContext:           p.dialGateway,
+		ResponseHeaderTimeout: stallTimeout,
+		MaxIdleConnsPerHost:   sourceTasks,
 	}
-	p := &remotePeer{host: h, info: *info, blocks: r.Blocks}
 	return &Remote{
-		Name: source, client: &http.Client{Transport: rt}, peer: p,
-		close: func() error { return errors.Join(web.Close(), p.close(), h.Close()) },
-	}, nil
+		Name: name, base: "http://" + p.info.ID.String(), client: &http.Client{Transport: t}, peer: p,
+		close: func() error { t.CloseIdleConnections(); return p.close() },
+	}
 }
 
 // Close ends the connections.
@@ -111,7 +128,7 @@ func (r *Remote) Close() error { return r.close() }
 func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, error) {
 	caller := ctx
 	ctx, cancel := context.WithCancelCause(caller)
-	watch := time.AfterFunc(dialTimeout+r.stall(), func() {
+	watch := time.AfterFunc(r.answer(), func() {
 		cancel(fmt.Errorf("%w: %s: silent or too slow for %s", ErrUnreachable, r.Name, r.stall()))
 	})
 	fail := func(err error) (io.ReadCloser, error) {
@@ -230,6 +247,9 @@ const maxLogFile = 256 * (2 + 65535)
 // ReadEndpoint returns one file of the prefix.
 func (p *LogPrefix) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
 	rc, err := p.r.get(ctx, p.prefix+path, "")
+	if isNoGateway(err) {
+		err = fmt.Errorf("%w: %w", dag.ErrNotFound, err) // it has IPFS blocks at most
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ var (
 // Repo is an open repository. Its methods are safe for concurrent use.
 type Repo struct {
 	dir  string
+	disk durable.Disk
 	lock *os.File
 	// Blocks is the store of IPFS blocks.
 	Blocks *segments.Store
@@ -140,6 +141,10 @@ func Exists(dir string) bool {
 // Open opens the repository in dir and holds its lock until Close. The error
 // wraps ErrNoRepo, ErrHeld, ErrNewerRepo or ErrDamaged.
 func Open(ctx context.Context, dir string) (*Repo, error) {
+	return openOn(ctx, dir, durable.Disk{})
+}
+
+func openOn(ctx context.Context, dir string, disk durable.Disk) (*Repo, error) {
 	if !Exists(dir) {
 		return nil, fmt.Errorf("%w in %s", ErrNoRepo, dir)
 	}
@@ -147,7 +152,7 @@ func Open(ctx context.Context, dir string) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{dir: dir, lock: lock, records: records{dir: filepath.Join(dir, metaDir)}}
+	r := &Repo{dir: dir, disk: disk, lock: lock, records: records{dir: filepath.Join(dir, metaDir), disk: disk}}
 	if err := r.load(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository %s: %w", dir, err), r.Close())
 	}
@@ -169,13 +174,13 @@ func (r *Repo) load(ctx context.Context) error {
 	if r.Config, err = readConfig(r.dir); err != nil {
 		return err
 	}
-	if err := durable.Clean(r.dir); err != nil {
+	if err := r.disk.Clean(r.dir); err != nil {
 		return err
 	}
 	if err := r.records.clean(); err != nil {
 		return err
 	}
-	r.Blocks, err = segments.Open(ctx, filepath.Join(r.dir, packsDir))
+	r.Blocks, err = segments.OpenOn(ctx, filepath.Join(r.dir, packsDir), r.disk)
 	return err
 }
 
@@ -222,10 +227,10 @@ func (r *Repo) ReadFile(name string) ([]byte, error) {
 // Its folder is made if it is not there.
 func (r *Repo) WriteFile(name string, data []byte) error {
 	path := filepath.Join(r.dir, name)
-	if err := durable.MakeDir(filepath.Dir(path)); err != nil {
+	if err := r.disk.MakeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return durable.WriteFile(path, data, 0o600)
+	return r.disk.WriteFile(path, data, 0o600)
 }
 
 // Glob returns the names of the repository's files that match a pattern, sorted.

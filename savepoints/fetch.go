@@ -37,6 +37,16 @@ func (o FetchOptions) report(format string, args ...any) {
 	}
 }
 
+// progress passes on how far it is, and tells a person of sources that are dropped.
+func (o FetchOptions) progress(p node.Progress) {
+	switch {
+	case p.Dropped != nil:
+		o.report("source %s is not asked any more: %v", p.Source, p.Dropped)
+	case o.Progress != nil:
+		o.Progress(p)
+	}
+}
+
 // Fetch finds a save point at the sources, brings it into the repository,
 // verifies every byte, and keeps it. The newest head that a source shows is
 // checked against the head that the bank holds and against the other sources'
@@ -143,6 +153,13 @@ func (b *Bank) dial(ctx context.Context, places []string, o FetchOptions) ([]*so
 type source struct {
 	*node.Remote
 	bank *Bank
+	// logless: it answered that it has no such log. It may have IPFS blocks, as any
+	// IPFS node may.
+	logless bool
+}
+
+func logless(sources []*source) []*source {
+	return slices.DeleteFunc(slices.Clone(sources), func(s *source) bool { return !s.logless })
 }
 
 func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
@@ -151,7 +168,7 @@ func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 		}
-		return &source{r, nil}, nil
+		return &source{Remote: r}, nil
 	}
 	bank, err := Open(ctx, place)
 	if err != nil {
@@ -161,7 +178,7 @@ func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
 	if err != nil {
 		return nil, errors.Join(err, bank.Close())
 	}
-	return &source{r, bank}, nil
+	return &source{Remote: r, bank: bank}, nil
 }
 
 func closeAll(sources []*source) {
@@ -179,9 +196,9 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		return Savepoint{}, err
 	}
 	o.report("log %s: size %d, verified", v.Head().Origin, v.Head().Size)
-	remotes := make([]*node.Remote, len(good))
-	for i, s := range good {
-		remotes[i] = s.Remote
+	var remotes []*node.Remote
+	for _, s := range append(good, logless(sources)...) {
+		remotes = append(remotes, s.Remote)
 	}
 	s, err := b.find(ctx, v, ref, remotes, o)
 	if unreadable(err) && ctx.Err() == nil {
@@ -191,7 +208,7 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		return Savepoint{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	return b.fetchSavepoint(ctx, s, remotes, o.Progress)
+	return b.fetchSavepoint(ctx, s, remotes, o.progress)
 }
 
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
@@ -202,7 +219,7 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 		healed := false
 		total := uint64(0)
 		err := b.repo.Fetch(ctx, remotes, s.CID, func(p node.Progress) {
-			healed = true
+			healed = healed || p.Dropped == nil
 			if progress == nil {
 				return
 			}
@@ -296,6 +313,7 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 	wg.Wait()
 	for i, v := range views {
 		if errs[i] != nil {
+			sources[i].logless = errors.Is(errs[i], dag.ErrNotFound)
 			o.report("source %s: %v", sources[i].Name, errs[i])
 			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
 			continue

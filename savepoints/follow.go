@@ -19,16 +19,25 @@ type FollowOptions struct {
 	Source string
 	// Interval is the pause between two looks at the log; 2 s if 0.
 	Interval time.Duration
+	// Keep is how many save points of each policy are kept, the newest ones; all
+	// if 0. See [Bank.Retain].
+	Keep int
+	// Grace is for how long a save point that is no longer to be kept is kept all
+	// the same; DefaultGrace if 0.
+	Grace time.Duration
 	// Fetched, if not nil, is called for each save point that was fetched and
 	// verified.
 	Fetched func(Savepoint)
+	// Dropped, if not nil, is called for each save point that is not kept any more.
+	Dropped func(Savepoint)
 	// Failed, if not nil, is called with what went wrong; following goes on.
 	Failed func(error)
 }
 
 // Follow keeps a verified copy of a log and of all its save points until ctx
 // ends. That the source cannot be reached, or cannot be believed, is reported and
-// tried again; nothing is ever deleted because of it.
+// tried again. Nothing is ever deleted because of it, or because of what the log says:
+// only by the follower's own rule, Keep.
 func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 	if o.Interval == 0 {
 		o.Interval = 2 * time.Second
@@ -38,6 +47,9 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 	}
 	if o.Failed == nil {
 		o.Failed = func(error) {}
+	}
+	if o.Dropped == nil {
+		o.Dropped = func(Savepoint) {}
 	}
 	if o.Policy.Origin == b.Origin() {
 		return fmt.Errorf("%w: the bank writes log %s itself", ErrUsage, o.Policy.Origin)
@@ -56,6 +68,9 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 		size, err := b.followOnce(ctx, r, o, done)
 		if err == nil {
 			done = size
+		}
+		if ctx.Err() == nil {
+			err = errors.Join(err, b.retain(ctx, o))
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -97,12 +112,16 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
+	old, err := outdated(ctx, v, o.Keep)
+	if err != nil {
+		return head.Size, err
+	}
 	var errs []error
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return head.Size, err
 		}
-		if held[e.Index] {
+		if held[e.Index] || old[e.Index] {
 			continue
 		}
 		s, err := b.followEntry(ctx, r, v, e)

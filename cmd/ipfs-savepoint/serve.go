@@ -23,6 +23,8 @@ import (
 type serveOptions struct {
 	follow, trust string
 	interval      time.Duration
+	keep          int
+	grace         time.Duration
 	gateway       string
 	swarm         []string
 	open          bool
@@ -47,7 +49,9 @@ func (e *env) serveCommand() *cobra.Command {
 		Long: `Serve the repository to the network until interrupted: an IPFS gateway over HTTP
 and over libp2p, bitswap, and the logs under /tlog/. With --follow it also keeps
 a verified copy of another repository's log and of all its save points; a
-repository is made if there is none.
+repository is made if there is none. With --keep N the copy has the newest N save
+points of each policy; a save point that is here is given up only when N newer ones
+have been here for the time of --grace, and nothing is given up because a log says so.
 
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
 written to serve.json in the repository. Port 0 takes any free port.
@@ -62,6 +66,12 @@ uses it.`,
 			}
 			if (o.follow == "") != (o.trust == "") {
 				return usagef("--follow and --trust go together")
+			}
+			if o.keep < 0 || o.grace <= 0 {
+				return usagef("--keep %d --grace %s: neither may be negative", o.keep, o.grace)
+			}
+			if cmd.Flags().Changed("keep") && o.follow == "" {
+				return usagef("--keep is for --follow: a repository gives up nothing of its own log")
 			}
 			if o.follow != "" && !strings.Contains(o.follow, "://") && !strings.Contains(o.follow, "/p2p/") {
 				return usagef("--follow %q is neither a multiaddr with /p2p/ nor a URL", o.follow)
@@ -78,6 +88,8 @@ uses it.`,
 	f := cmd.Flags()
 	f.StringVar(&o.follow, "follow", "", "keep a copy of the save points at `SOURCE`")
 	f.DurationVar(&o.interval, "interval", 2*time.Second, "pause between two looks at the source")
+	f.IntVar(&o.keep, "keep", 0, "of a followed log, keep the newest `N` save points of each policy (default all)")
+	f.DurationVar(&o.grace, "grace", savepoints.DefaultGrace, "how long newer save points must have been here before an older one is given up")
 	f.StringVar(&o.gateway, "gateway", "", "`HOST:PORT` of the gateway (default from config.toml)")
 	f.StringArrayVar(&o.swarm, "swarm", nil, "`MULTIADDR` for libp2p peers (may be repeated; default from config.toml)")
 	f.BoolVar(&o.open, "open", false, "allow addresses that are not on loopback: whoever connects can read everything")
@@ -172,11 +184,17 @@ func (e *env) servePinning(b *savepoints.Bank, n *node.Network, config node.Conf
 
 func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowOptions {
 	return savepoints.FollowOptions{
-		Policy: p, Source: o.follow, Interval: o.interval,
+		Policy: p, Source: o.follow, Interval: o.interval, Keep: o.keep, Grace: o.grace,
 		Fetched: func(s savepoints.Savepoint) {
 			e.note("fetched %s@%d: %s", s.Manifest.Policy.ID, s.Manifest.Sequence, s.CID)
 			if e.json {
 				e.print(map[string]any{"fetched": newSavepointJSON(s)})
+			}
+		},
+		Dropped: func(s savepoints.Savepoint) {
+			e.note("given up, as --keep says: %s, log entry %d", s.CID, s.LogIndex)
+			if e.json {
+				e.print(map[string]any{"dropped": map[string]any{"savepoint": s.CID.String(), "logIndex": s.LogIndex}})
 			}
 		},
 		Failed: func(err error) { e.note("following %s: %v", o.follow, err) },

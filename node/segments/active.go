@@ -47,7 +47,7 @@ func headLen(length uint32) int {
 // block. The Store's mu guards it.
 type active struct {
 	number   uint32
-	f        *os.File
+	f        durable.File
 	size     int64
 	index    map[digest]place
 	pending  []dag.Block // put and not yet written
@@ -63,7 +63,7 @@ type commit struct {
 }
 
 func (s *Store) openActive(ctx context.Context, n uint32) error {
-	f, err := os.OpenFile(filepath.Join(s.dir, carName(n)), os.O_RDWR, 0)
+	f, err := s.disk.OpenFile(filepath.Join(s.dir, carName(n)), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,12 @@ func (s *Store) openActive(ctx context.Context, n uint32) error {
 	if err != nil {
 		return err
 	}
-	sc := &scan{f: f, segment: n, size: st.Size(), index: s.active.index}
+	sc := &scan{f: lenient{&plainCAR{f, st.Size()}}, segment: n, size: st.Size(), index: s.active.index}
 	cut := int64(0)
 	sc.believed, cut = s.mark.synced(n, st.Size())
+	if st.Size() < int64(len(segmentHeader)) {
+		cut = 0 // it was being begun
+	}
 	if err := sc.run(ctx); err != nil {
 		return fmt.Errorf("segment %d: %w", n, err)
 	}
@@ -96,7 +99,7 @@ func (s *Store) openActive(ctx context.Context, n uint32) error {
 }
 
 // restoreTail cuts a segment and makes sure that it begins with a header.
-func restoreTail(f *os.File, size int64) error {
+func restoreTail(f durable.File, size int64) error {
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
@@ -108,20 +111,26 @@ func restoreTail(f *os.File, size int64) error {
 
 // startSegment makes segment n the active one.
 func (s *Store) startSegment(n uint32) error {
-	f, err := os.OpenFile(filepath.Join(s.dir, carName(n)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := s.disk.OpenFile(filepath.Join(s.dir, carName(n)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(segmentHeader)
-	if err := errors.Join(err, f.Sync(), durable.SyncDir(s.dir)); err != nil {
-		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	_, err = f.WriteAt(segmentHeader, 0)
+	if err == nil {
+		err = errors.Join(f.Sync(), s.disk.SyncDir(s.dir))
+	}
+	if err == nil {
+		err = s.mark.begin(n)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close(), s.disk.Remove(f.Name()))
 	}
 	a := &active{number: n, f: f, size: int64(len(segmentHeader)), index: map[digest]place{}, waiting: map[digest]int{}}
 	if s.active != nil {
 		a.pending, a.pendingN, a.waiting = s.active.pending, s.active.pendingN, s.active.waiting
 	}
 	s.active = a
-	return s.mark.set(n-1, 0)
+	return nil
 }
 
 // append takes a block that no closed segment holds.
@@ -204,7 +213,7 @@ func (s *Store) write() error {
 
 // at writes to a file from an offset on, without the file's own position.
 type at struct {
-	f   *os.File
+	f   durable.File
 	off int64
 }
 
@@ -278,10 +287,10 @@ func (s *Store) closeActive() error {
 		return s.fail(err)
 	}
 	path := filepath.Join(s.dir, indexName(a.number))
-	if err := writeIndex(path, rowsOf(a.index), a.size); err != nil {
+	if err := writeIndex(s.disk, path, rowsOf(a.index), a.size); err != nil {
 		return fmt.Errorf("index segment %d: %w", a.number, err)
 	}
-	index, err := openIndex(path, s.pages)
+	index, err := openIndex(s.disk, path, s.pages)
 	if err != nil {
 		return fmt.Errorf("index segment %d: %w", a.number, err)
 	}

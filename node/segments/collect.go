@@ -58,7 +58,7 @@ func (m *Marks) Add(ctx context.Context, c cid.Cid) (first bool, err error) {
 	if at == nil {
 		return false, m.s.notFound(c)
 	}
-	if at.seg != nil && at.row >= 0 {
+	if at.seg != nil {
 		if marked, ok := m.closed[at.segment]; ok {
 			first = !marked.has(at.row)
 			marked.set(at.row)
@@ -89,7 +89,7 @@ func (s *Store) findSound(ctx context.Context, c cid.Cid) (*found, error) {
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return nil, err
 		}
-		if err := s.noteBad(ctx, at); err != nil {
+		if err := s.noteBad(ctx, at, digestOf(c)); err != nil {
 			return nil, err
 		}
 	}
@@ -231,16 +231,35 @@ func (s *Store) rewrite(ctx context.Context, seg *segment, live func(int) bool) 
 			}
 			done.set(i)
 		}
+		for _, r := range s.hiddenIn(seg) {
+			if _, err := s.move(ctx, seg, r); err != nil {
+				return damaged, err
+			}
+		}
 		if err := s.Sync(ctx); err != nil {
 			return damaged, err
 		}
 		if s.dropUnless(seg, func() bool {
 			return slices.ContainsFunc(order, func(i int) bool { return live(i) && !done.has(i) })
 		}) {
-			return damaged, seg.remove(s.dir)
+			return damaged, seg.remove(s.disk, s.dir)
 		}
 		// Some row was touched meanwhile.
 	}
+}
+
+// hiddenIn returns the sound sections that were found within damaged ones of a
+// segment. Nothing marks them, so all are live.
+func (s *Store) hiddenIn(seg *segment) []row {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var rows []row
+	for d, at := range s.hidden {
+		if at.segment == seg.number {
+			rows = append(rows, row{d, at.spot().offset})
+		}
+	}
+	return rows
 }
 
 // dropUnless takes a segment out of the store, unless it is still needed. Nobody
@@ -302,7 +321,7 @@ func (s *Store) move(ctx context.Context, seg *segment, r row) (bool, error) {
 		}
 	}
 	if errors.Is(err, ErrDamaged) || errors.Is(err, dag.ErrHash) {
-		return false, s.noteBad(ctx, &found{spot: at, store: s, seg: seg})
+		return false, s.noteBad(ctx, &found{spot: at, store: s, seg: seg}, r.digest)
 	}
 	if err != nil {
 		return false, err

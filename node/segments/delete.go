@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,50 +14,69 @@ import (
 	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs/go-cid"
 )
 
 // deletedFile lists what was deleted: a line for each block, its digest in
-// hexadecimal and the segment and offset before which copies of it do not count.
+// hexadecimal, the segment and offset before which copies of it do not count, and
+// the CRC-32C of the line up to there.
 const deletedFile = "deleted"
 
-const deletedFormat = "%s %08d %019d\n"
+const deletedFormat = "%s %08d %019d"
 
-func readDeleted(dir string) (map[digest]spot, error) {
+func formatDeleted(d digest, at spot) string {
+	line := fmt.Sprintf(deletedFormat, hex.EncodeToString(d[:]), at.segment, at.offset)
+	return fmt.Sprintf("%s %08x\n", line, crc32.Checksum([]byte(line), castagnoli))
+}
+
+// parseDeleted reads a line; only what formatDeleted writes is one.
+func parseDeleted(line string) (d digest, at spot, ok bool) {
+	var h string
+	if _, err := fmt.Sscanf(line, deletedFormat, &h, &at.segment, &at.offset); err != nil {
+		return d, at, false
+	}
+	if n, err := hex.Decode(d[:], []byte(h[:min(len(h), 2*len(d))])); err != nil || n != len(d) {
+		return d, at, false
+	}
+	return d, at, line == formatDeleted(d, at)
+}
+
+// readDeleted reads the list. A line that is damaged counts for nothing: better that
+// something is back than that something else is gone.
+func readDeleted(dir string) (map[digest]spot, []Damage, error) {
 	deleted := map[digest]spot{}
 	data, err := os.ReadFile(filepath.Join(dir, deletedFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return deleted, nil
+		return deleted, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var damage []Damage
+	off := int64(0)
 	for line := range strings.Lines(string(data)) {
-		var h string
-		var at spot
-		if _, err := fmt.Sscanf(line, deletedFormat, &h, &at.segment, &at.offset); err != nil {
-			return nil, fmt.Errorf("%w: file %s: %w", ErrDamaged, deletedFile, err)
+		if d, at, ok := parseDeleted(line); ok {
+			deleted[d] = at
+		} else {
+			damage = append(damage, Damage{Offset: off, Bytes: int64(len(line))})
 		}
-		raw, err := hex.DecodeString(h)
-		if err != nil || len(raw) != len(digest{}) {
-			return nil, fmt.Errorf("%w: file %s: %q", ErrDamaged, deletedFile, h)
-		}
-		deleted[digest(raw)] = at
+		off += int64(len(line))
 	}
-	return deleted, nil
+	return deleted, damage, nil
 }
 
 // setDeleted makes the list durable and then puts it in force. The caller holds mu.
 func (s *Store) setDeleted(next map[digest]spot) error {
 	var b strings.Builder
 	for _, d := range slices.SortedFunc(maps.Keys(next), func(a, b digest) int { return strings.Compare(string(a[:]), string(b[:])) }) {
-		fmt.Fprintf(&b, deletedFormat, hex.EncodeToString(d[:]), next[d].segment, next[d].offset)
+		b.WriteString(formatDeleted(d, next[d]))
 	}
 	path := filepath.Join(s.dir, deletedFile)
-	err := durable.Remove(path)
-	if len(next) > 0 {
-		err = durable.WriteFile(path, []byte(b.String()), 0o600)
+	var err error
+	if len(next) == 0 {
+		err = s.disk.Remove(path)
+	} else {
+		err = s.disk.WriteFile(path, []byte(b.String()), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note what is deleted: %w", err)
@@ -92,7 +112,8 @@ func (s *Store) Delete(_ context.Context, cids ...cid.Cid) error {
 }
 
 // Erase deletes IPFS blocks and rewrites every segment that holds one of them, sealed
-// ones too: when it returns their bytes are in no file of the store.
+// ones too, and every one in which there are bytes that nothing can be read from:
+// when it returns their bytes are in no file of the store.
 func (s *Store) Erase(ctx context.Context, cids ...cid.Cid) error {
 	s.rewriting.Lock()
 	defer s.rewriting.Unlock()
@@ -103,7 +124,7 @@ func (s *Store) Erase(ctx context.Context, cids ...cid.Cid) error {
 		return err
 	}
 	for _, seg := range s.snapshot() {
-		holds := false
+		holds := s.isDamaged(seg)
 		for _, c := range cids {
 			_, _, ok, err := seg.index.lookup(digestOf(c))
 			if err != nil {
@@ -119,6 +140,18 @@ func (s *Store) Erase(ctx context.Context, cids ...cid.Cid) error {
 		}
 	}
 	return s.pruneDeleted()
+}
+
+// isDamaged reports whether there are bytes in a segment that no block is read from.
+func (s *Store) isDamaged(seg *segment) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for at := range s.bad {
+		if at.segment == seg.number {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.damage, func(d Damage) bool { return !d.Torn && d.Segment == seg.number })
 }
 
 // pruneDeleted forgets deletions of which no copy is left.

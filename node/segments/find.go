@@ -12,7 +12,7 @@ type found struct {
 	spot
 	store *Store
 	data  []byte   // of one that is not written yet
-	place place    // in the active segment
+	place place    // in the active segment, or hidden in any
 	seg   *segment // the closed segment, if it is in one
 	row   int      // there
 }
@@ -41,7 +41,7 @@ func (s *Store) find(d digest, touch bool) (*found, error) {
 			return nil, err
 		}
 		at := spot{seg.number, offset}
-		if !ok || deleted && at.before(gone) || s.isBad(at) {
+		if !ok || deleted && at.before(gone) || s.isBad(at, d) {
 			continue
 		}
 		if touch {
@@ -49,12 +49,8 @@ func (s *Store) find(d digest, touch bool) (*found, error) {
 		}
 		return &found{spot: at, store: s, seg: seg, row: row}, nil
 	}
-	if isHidden && !(deleted && hidden.before(gone)) && !s.isBad(hidden) {
-		for _, seg := range closed {
-			if seg.number == hidden.segment {
-				return &found{spot: hidden, store: s, seg: seg, row: -1}, nil
-			}
-		}
+	if isHidden && !(deleted && hidden.spot().before(gone)) && !s.isBad(hidden.spot(), d) {
+		return &found{spot: hidden.spot(), store: s, place: hidden.place}, nil
 	}
 	return nil, nil
 }
@@ -70,16 +66,16 @@ func (s *Store) inActive(d digest) *found {
 		return nil
 	}
 	at := spot{a.number, p.section()}
-	if gone, ok := s.deleted[d]; ok && at.before(gone) || s.bad[at] {
+	if gone, ok := s.deleted[d]; ok && at.before(gone) || s.bad[copyOf{at, d}] {
 		return nil
 	}
 	return &found{spot: at, store: s, place: p}
 }
 
-func (s *Store) isBad(at spot) bool {
+func (s *Store) isBad(at spot, d digest) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.bad[at]
+	return s.bad[copyOf{at, d}]
 }
 
 func (f *found) size() (int, error) {
@@ -111,16 +107,14 @@ func (f *found) read() ([]byte, error) {
 
 // fileOf returns the file of a segment that was the active one a moment ago. That it
 // was closed since does no harm.
-func (s *Store) fileOf(n uint32) (file interface {
-	ReadAt([]byte, int64) (int, error)
-}, err error) {
+func (s *Store) fileOf(n uint32) (carFile, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.active == nil {
 		return nil, errClosed
 	}
 	if s.active.number == n {
-		return s.active.f, nil
+		return &plainCAR{s.active.f, s.active.size}, nil
 	}
 	for _, seg := range s.closed {
 		if seg.number == n {
@@ -130,28 +124,28 @@ func (s *Store) fileOf(n uint32) (file interface {
 	return nil, errors.New("segment is gone")
 }
 
-// noteBad remembers that the bytes of a section are damaged. If that happened to its
-// length, sound sections may lie in them: they are found again.
-func (s *Store) noteBad(ctx context.Context, at *found) error {
+// noteBad remembers that the bytes of a copy of a block are damaged. If that happened
+// to its length, sound sections may lie in them: they are found again.
+func (s *Store) noteBad(ctx context.Context, at *found, d digest) error {
 	if at.segment == 0 {
 		return nil
 	}
-	hidden := map[digest]place{}
+	within := map[digest]place{}
 	if n, err := at.size(); err == nil {
 		file, err := s.fileOf(at.segment)
 		if err != nil {
 			return err
 		}
 		begin := at.offset + int64(headLen(uint32(n)))
-		if hidden, err = hiddenSections(ctx, file, begin, begin+int64(n)); err != nil && !errors.Is(err, ErrDamaged) {
+		if within, err = hiddenSections(ctx, lenient{file}, begin, min(begin+int64(n), file.Size())); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bad[at.spot] = true
-	for d, p := range hidden {
-		s.hidden[d] = spot{at.segment, p.section()}
+	s.bad[copyOf{at.spot, d}] = true
+	for d, p := range within {
+		s.hidden[d] = hidden{at.segment, p}
 	}
 	return nil
 }

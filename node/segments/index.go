@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
+	"io"
 	"slices"
 	"sort"
 
@@ -48,7 +48,7 @@ type row struct {
 // digest. In memory there is every 64th, and a Bloom filter, by which a segment
 // that does not hold a block is seldom searched: 0.9 bytes a block.
 type index struct {
-	f      *os.File
+	f      durable.File
 	rows   int
 	carLen int64 // of the uncompressed CAR
 	fences []uint64
@@ -76,7 +76,7 @@ func newPageCache() *pageCache {
 }
 
 // writeIndex writes an index durably. The rows are sorted.
-func writeIndex(path string, rows []row, carLen int64) error {
+func writeIndex(disk durable.Disk, path string, rows []row, carLen int64) error {
 	b := make([]byte, 0, rowsBegin+len(rows)*rowSize+trailer)
 	b = append(b, indexHead...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(rows)*rowSize))
@@ -86,12 +86,12 @@ func writeIndex(path string, rows []row, carLen int64) error {
 	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(carLen))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return durable.WriteFile(path, b, 0o600)
+	return disk.WriteFile(path, b, 0o600)
 }
 
 // openIndex reads an index. The error wraps ErrDamaged if its bytes are wrong.
-func openIndex(path string, pages *pageCache) (*index, error) {
-	f, err := os.Open(path)
+func openIndex(disk durable.Disk, path string, pages *pageCache) (*index, error) {
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -103,19 +103,15 @@ func openIndex(path string, pages *pageCache) (*index, error) {
 }
 
 func (x *index) load() error {
-	b, err := os.ReadFile(x.f.Name())
+	b, err := x.read()
 	if err != nil {
 		return err
 	}
 	n := len(b) - rowsBegin - trailer
-	if n < 0 || n%rowSize != 0 || !bytes.HasPrefix(b, indexHead) ||
-		binary.LittleEndian.Uint64(b[rowsBegin-8:]) != uint64(n) ||
-		binary.LittleEndian.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli) {
-		return fmt.Errorf("%w: index %s", ErrDamaged, x.f.Name())
-	}
 	x.rows = n / rowSize
 	x.carLen = int64(binary.LittleEndian.Uint64(b[rowsBegin+n:]))
 	x.bloom = make([]uint64, 8*(x.rows*bloomBits/512+1))
+	x.fences = make([]uint64, 0, (x.rows+fenceRows-1)/fenceRows)
 	for i := range x.rows {
 		at := b[rowsBegin+i*rowSize:]
 		d := digest(at[:32])
@@ -128,6 +124,25 @@ func (x *index) load() error {
 		}
 	}
 	return nil
+}
+
+// read returns the bytes of the whole index, checked.
+func (x *index) read() ([]byte, error) {
+	st, err := x.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, st.Size())
+	if _, err := x.f.ReadAt(b, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read index: %w", asDamage(err))
+	}
+	n := len(b) - rowsBegin - trailer
+	if n < 0 || n%rowSize != 0 || !bytes.HasPrefix(b, indexHead) ||
+		binary.LittleEndian.Uint64(b[rowsBegin-8:]) != uint64(n) ||
+		binary.LittleEndian.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli) {
+		return nil, fmt.Errorf("%w: index %s", ErrDamaged, x.f.Name())
+	}
+	return b, nil
 }
 
 func (x *index) close() error { return x.f.Close() }
@@ -192,15 +207,20 @@ func (x *index) page(n int) ([]byte, error) {
 	return rows, nil
 }
 
-// all returns all rows, by digest.
+// all returns all rows, by digest. They are checked: by what they leave out, segments
+// are given up. The error wraps ErrDamaged if their bytes have become wrong; the next
+// open makes the index again.
 func (x *index) all() ([]row, error) {
-	b := make([]byte, x.rows*rowSize)
-	if _, err := x.f.ReadAt(b, rowsBegin); err != nil {
-		return nil, fmt.Errorf("read index: %w", err)
+	b, err := x.read()
+	if err == nil && len(b) != rowsBegin+x.rows*rowSize+trailer {
+		err = fmt.Errorf("%w: index %s", ErrDamaged, x.f.Name())
+	}
+	if err != nil {
+		return nil, err
 	}
 	rows := make([]row, x.rows)
 	for i := range rows {
-		at := b[i*rowSize:]
+		at := b[rowsBegin+i*rowSize:]
 		rows[i] = row{digest(at[:32]), int64(binary.LittleEndian.Uint64(at[32:]))}
 	}
 	return rows, nil

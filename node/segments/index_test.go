@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs/go-cid"
 	carindex "github.com/ipld/go-car/v2/index"
 )
@@ -34,8 +35,8 @@ func TestIndexFindsEveryRow(t *testing.T) {
 			}
 			slices.SortFunc(rows, func(a, b row) int { return bytes.Compare(a.digest[:], b.digest[:]) })
 		}
-		must(t, writeIndex(path, rows, 12345))
-		x, err := openIndex(path, newPageCache())
+		must(t, writeIndex(durable.Disk{}, path, rows, 12345))
+		x, err := openIndex(durable.Disk{}, path, newPageCache())
 		must(t, err)
 		defer x.close()
 		if x.rows != n || x.carLen != 12345 {
@@ -136,7 +137,7 @@ func TestDamagedIndex(t *testing.T) {
 func TestIndexOfShorterSegment(t *testing.T) {
 	dir, blocks := fillStore(t, 10, 20, 30)
 	all := sections(t, segmentPath(dir, 1))
-	must(t, writeIndex(filepath.Join(dir, indexName(1)), []row{{digestOf(blocks[0].CID), all[0].start}}, all[0].end))
+	must(t, writeIndex(durable.Disk{}, filepath.Join(dir, indexName(1)), []row{{digestOf(blocks[0].CID), all[0].start}}, all[0].end))
 	s := openTestStore(t, dir)
 	defer s.Close()
 	if lost := unreadable(t, s, blocks); len(lost) > 0 {
@@ -150,7 +151,7 @@ func TestIndexOfShorterSegment(t *testing.T) {
 func FuzzOpenIndex(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "seed")
 	for _, n := range []int{0, 1, 65} {
-		must(f, writeIndex(path, manyRows(n), 1000))
+		must(f, writeIndex(durable.Disk{}, path, manyRows(n), 1000))
 		data, err := os.ReadFile(path)
 		must(f, err)
 		f.Add(data)
@@ -158,7 +159,7 @@ func FuzzOpenIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "x")
 		must(t, os.WriteFile(path, data, 0o600))
-		x, err := openIndex(path, newPageCache())
+		x, err := openIndex(durable.Disk{}, path, newPageCache())
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)

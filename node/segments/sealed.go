@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sort"
+	"syscall"
 
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -40,7 +40,7 @@ type frame struct {
 // sealedCAR is a segment compressed as seekable zstd. Reading it decompresses whole
 // frames, of which the store keeps some.
 type sealedCAR struct {
-	f      *os.File
+	f      durable.File
 	size   int64
 	frames []frame
 	cache  *frameCache
@@ -69,8 +69,8 @@ func newFrameCache() *frameCache {
 	return &frameCache{frames, decoder}
 }
 
-func openSealed(path string, cache *frameCache) (*sealedCAR, error) {
-	f, err := os.Open(path)
+func openSealed(disk durable.Disk, path string, cache *frameCache) (*sealedCAR, error) {
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (c *sealedCAR) readSeekTable() error {
 		return bad
 	}
 	if _, err := c.f.ReadAt(end, st.Size()-seekTableEnd); err != nil {
-		return err
+		return asDamage(err)
 	}
 	n := int64(binary.LittleEndian.Uint32(end))
 	entry := int64(8)
@@ -110,22 +110,54 @@ func (c *sealedCAR) readSeekTable() error {
 	}
 	table := make([]byte, n*entry+8)
 	if _, err := c.f.ReadAt(table, begin); err != nil {
-		return err
+		return asDamage(err)
 	}
 	if binary.LittleEndian.Uint32(table) != skippableMagic || int64(binary.LittleEndian.Uint32(table[4:])) != n*entry+seekTableEnd {
 		return bad
 	}
 	var at int64
 	for e := table[8:]; len(e) > 0; e = e[entry:] {
-		if err := c.add(at, int64(binary.LittleEndian.Uint32(e)), int64(binary.LittleEndian.Uint32(e[4:]))); err != nil {
+		packed, size := int64(binary.LittleEndian.Uint32(e)), int64(binary.LittleEndian.Uint32(e[4:]))
+		// One wrong length would move all that follows.
+		if last := int64(len(e)) == entry; size != frameSize && !last {
+			return bad
+		} else if last && c.contentSize(at, packed) != size {
+			return bad
+		}
+		if err := c.add(at, packed, size); err != nil {
 			return err
 		}
-		at += int64(binary.LittleEndian.Uint32(e))
+		at += packed
 	}
 	if at != begin {
 		return bad
 	}
 	return nil
+}
+
+// contentSize returns the length that a frame decompresses to, or -1. Its head says
+// that of all but short ones.
+func (c *sealedCAR) contentSize(at, packed int64) int64 {
+	var buf [zstd.HeaderMaxSize]byte
+	n, _ := c.f.ReadAt(buf[:], at)
+	var head zstd.Header
+	switch {
+	case head.Decode(buf[:n]) != nil || head.Skippable || packed > 2*frameSize:
+		return -1
+	case head.HasFCS && head.FrameContentSize > frameSize:
+		return -1
+	case head.HasFCS:
+		return int64(head.FrameContentSize)
+	}
+	data := make([]byte, packed)
+	if _, err := c.f.ReadAt(data, at); err != nil {
+		return -1
+	}
+	out, err := c.cache.decoder.DecodeAll(data, make([]byte, 0, frameSize))
+	if err != nil {
+		return -1
+	}
+	return int64(len(out))
 }
 
 // add notes the next frame.
@@ -145,11 +177,11 @@ func (c *sealedCAR) walkFrames() error {
 	for at := int64(0); ; {
 		buf := make([]byte, zstd.HeaderMaxSize)
 		n, err := c.f.ReadAt(buf, at)
-		if err != nil && err != io.EOF {
+		if err != nil && err != io.EOF && !errors.Is(err, syscall.EIO) {
 			return err
 		}
 		var head zstd.Header
-		if head.Decode(buf[:n]) != nil || head.Skippable || !head.HasFCS || head.FrameContentSize > frameSize {
+		if head.Decode(buf[:n]) != nil || head.Skippable {
 			return nil
 		}
 		end := at + int64(head.HeaderSize)
@@ -170,7 +202,8 @@ func (c *sealedCAR) walkFrames() error {
 		if head.HasCheckSum {
 			end += 4
 		}
-		if c.add(at, end-at, int64(head.FrameContentSize)) != nil {
+		size := c.contentSize(at, end-at)
+		if size < 0 || c.add(at, end-at, size) != nil {
 			return nil
 		}
 		at = end
@@ -200,9 +233,12 @@ func (c *sealedCAR) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// lenient reads a sealed segment with zeros in the place of what cannot be
+// lenient reads a segment with zeros in the place of what cannot be read or
 // decompressed, so that the rest can be scanned.
 type lenient struct{ carFile }
+
+// badPiece is how much lenient gives up at a time.
+const badPiece = 4 << 10
 
 func (l lenient) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
@@ -211,8 +247,10 @@ func (l lenient) ReadAt(p []byte, off int64) (int, error) {
 		end := min(n+int(frameSize-off%frameSize), len(p))
 		k, err := l.carFile.ReadAt(p[n:end], off)
 		if errors.Is(err, ErrDamaged) {
-			clear(p[n+k : end])
-			k, err = min(end-n, int(l.Size()-off)), nil
+			left := min(int64(end-n), l.Size()-off)
+			gap := min(int64(k)+badPiece-(off+int64(k))%badPiece, left)
+			clear(p[n+k : n+int(gap)])
+			k, err = int(gap), nil
 		}
 		n += k
 		off += int64(k)
@@ -236,7 +274,7 @@ func (c *sealedCAR) frame(i int) ([]byte, error) {
 	}
 	packed := make([]byte, c.frames[i].length)
 	if _, err := c.f.ReadAt(packed, c.frames[i].at); err != nil && err != io.EOF {
-		return nil, err
+		return nil, asDamage(err)
 	}
 	size := int(end - c.frames[i].begin)
 	data, err := c.cache.decoder.DecodeAll(packed, make([]byte, 0, size))
@@ -272,15 +310,15 @@ func (s *Store) Seal(ctx context.Context) error {
 
 func (s *Store) seal(ctx context.Context, seg *segment) error {
 	path := filepath.Join(s.dir, seg.name().car())
-	if err := durable.Write(path+".zst", 0o600, func(f *os.File) error { return compress(ctx, f, seg.car) }); err != nil {
+	if err := s.disk.Write(path+".zst", 0o600, func(f durable.File) error { return compress(ctx, f, seg.car) }); err != nil {
 		return err
 	}
-	car, err := openSealed(path+".zst", s.cache)
+	car, err := openSealed(s.disk, path+".zst", s.cache)
 	if err != nil {
 		return err
 	}
 	if err := sameBytes(ctx, seg.car, car); err != nil {
-		return errors.Join(err, car.Close(), durable.Remove(path+".zst"))
+		return errors.Join(err, car.Close(), s.disk.Remove(path+".zst"))
 	}
 	sealed := &segment{number: seg.number, sealed: true, index: seg.index, car: car}
 	s.files.Lock()
@@ -289,7 +327,7 @@ func (s *Store) seal(ctx context.Context, seg *segment) error {
 	sealed.touched.Store(seg.touched.Load())
 	sealed.held.Store(seg.held.Load())
 	s.replace(seg, sealed)
-	return errors.Join(seg.car.Close(), durable.Remove(path))
+	return errors.Join(seg.car.Close(), s.disk.Remove(path))
 }
 
 // compress writes a CAR as seekable zstd, on all cores.

@@ -11,6 +11,7 @@ import (
 
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -83,7 +84,7 @@ func TestDamagedSealedSegment(t *testing.T) {
 	must(t, err)
 	index, err := os.ReadFile(filepath.Join(dir, indexName(1)))
 	must(t, err)
-	car, err := openSealed(path, newFrameCache())
+	car, err := openSealed(durable.Disk{}, path, newFrameCache())
 	must(t, err)
 	must(t, car.Close())
 	table := car.frames[len(car.frames)-1].at + car.frames[len(car.frames)-1].length
@@ -231,7 +232,7 @@ func FuzzOpenSealed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "x")
 		must(t, os.WriteFile(path, data, 0o600))
-		c, err := openSealed(path, newFrameCache())
+		c, err := openSealed(durable.Disk{}, path, newFrameCache())
 		if err != nil {
 			t.Fatal(err) // damage is no error here: what is whole counts
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs/go-cid"
@@ -36,8 +37,25 @@ type segment struct {
 
 // plainCAR is a segment that is not sealed.
 type plainCAR struct {
-	*os.File
+	durable.File
 	size int64
+}
+
+// ReadAt says of what the disk cannot read, or has lost, that it is damaged.
+func (p *plainCAR) ReadAt(b []byte, off int64) (int, error) {
+	n, err := p.File.ReadAt(b, off)
+	if err == io.EOF && off+int64(n) < p.size {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return n, asDamage(err)
+}
+
+// asDamage says of what the disk cannot read that it is damaged.
+func asDamage(err error) error {
+	if errors.Is(err, syscall.EIO) && !errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 func (p *plainCAR) Size() int64 { return p.size }
@@ -54,7 +72,7 @@ func (s *Store) openClosed(ctx context.Context, name segmentName) error {
 		return err
 	}
 	path := filepath.Join(s.dir, indexName(name.number))
-	index, err := openIndex(path, s.pages)
+	index, err := openIndex(s.disk, path, s.pages)
 	if err == nil && index.carLen != car.Size() {
 		err = errors.Join(fmt.Errorf("%w: %s is of another segment", ErrDamaged, path), index.close())
 	}
@@ -70,9 +88,9 @@ func (s *Store) openClosed(ctx context.Context, name segmentName) error {
 
 func (s *Store) openCAR(path string, sealed bool) (carFile, error) {
 	if sealed {
-		return openSealed(path, s.cache)
+		return openSealed(s.disk, path, s.cache)
 	}
-	f, err := os.Open(path)
+	f, err := s.disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +109,10 @@ func (s *Store) reindex(ctx context.Context, car carFile, path string, n uint32)
 		return nil, err
 	}
 	s.damage = append(s.damage, sc.damage...)
-	if err := writeIndex(path, rowsOf(found), car.Size()); err != nil {
+	if err := writeIndex(s.disk, path, rowsOf(found), car.Size()); err != nil {
 		return nil, err
 	}
-	return openIndex(path, s.pages)
+	return openIndex(s.disk, path, s.pages)
 }
 
 // smallRead is how much of a section is read at first: most are not longer.
@@ -144,8 +162,8 @@ func (s *segment) head(offset int64) (cid.Cid, int, error) {
 
 // remove deletes the segment's files; a crash between leaves an index without a
 // segment, which the next open removes.
-func (s *segment) remove(dir string) error {
-	return errors.Join(durable.Remove(filepath.Join(dir, s.name().car())), durable.Remove(filepath.Join(dir, indexName(s.number))))
+func (s *segment) remove(disk durable.Disk, dir string) error {
+	return errors.Join(disk.Remove(filepath.Join(dir, s.name().car())), disk.Remove(filepath.Join(dir, indexName(s.number))))
 }
 
 // bits is a set of rows.

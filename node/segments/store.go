@@ -29,6 +29,7 @@ func digestOf(c cid.Cid) digest { return digest(c.Hash()[2:]) }
 // methods are safe for concurrent use.
 type Store struct {
 	dir   string
+	disk  durable.Disk
 	cache *frameCache // of sealed segments
 	pages *pageCache  // of indexes
 
@@ -43,10 +44,10 @@ type Store struct {
 	active *active
 	mark   *syncMark
 	commit commit
-	// bad are the sections whose bytes were found damaged, hidden the sound ones
-	// that were found within them.
-	bad    map[spot]bool
-	hidden map[digest]spot
+	// bad are the copies of blocks whose bytes were found damaged, hidden the
+	// sound sections that were found within them.
+	bad    map[copyOf]bool
+	hidden map[digest]hidden
 	// deleted says up to where copies of a block do not count.
 	deleted map[digest]spot
 	damage  []Damage
@@ -62,11 +63,27 @@ type spot struct {
 	offset  int64
 }
 
+// copyOf is a block and where a copy of it should be. The place alone does not say
+// what is wrong: an index may lead to the section of another block.
+type copyOf struct {
+	spot
+	digest digest
+}
+
+// hidden is where a section lies that no index knows.
+type hidden struct {
+	segment uint32
+	place   place
+}
+
+func (h hidden) spot() spot { return spot{h.segment, h.place.section()} }
+
 func (s spot) before(t spot) bool {
 	return s.segment < t.segment || s.segment == t.segment && s.offset < t.offset
 }
 
-// Damage is a part of a segment that holds no readable IPFS block.
+// Damage is a part of a segment that holds no readable IPFS block, or, as Segment 0,
+// of the list of what was deleted.
 type Damage struct {
 	Segment uint32
 	Offset  int64
@@ -80,13 +97,21 @@ func (d Damage) String() string {
 	if d.Torn {
 		return fmt.Sprintf("segment %d: %d bytes that a crash left unfinished at offset %d were cut", d.Segment, d.Bytes, d.Offset)
 	}
+	if d.Segment == 0 {
+		return fmt.Sprintf("list of what was deleted: %d unreadable bytes at offset %d: something may be back", d.Bytes, d.Offset)
+	}
 	return fmt.Sprintf("segment %d: %d unreadable bytes at offset %d", d.Segment, d.Bytes, d.Offset)
 }
 
 // Open opens the store in a folder that exists, which may be empty. One process at
 // a time may have it open; to see to that is for the caller.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	s := &Store{dir: dir, cache: newFrameCache(), pages: newPageCache(), bad: map[spot]bool{}, hidden: map[digest]spot{}}
+	return OpenOn(ctx, dir, durable.Disk{})
+}
+
+// OpenOn is Open on a given disk.
+func OpenOn(ctx context.Context, dir string, disk durable.Disk) (*Store, error) {
+	s := &Store{dir: dir, disk: disk, cache: newFrameCache(), pages: newPageCache(), bad: map[copyOf]bool{}, hidden: map[digest]hidden{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -99,6 +124,12 @@ func (s *Store) Close() error {
 	defer s.files.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.commit.running != nil { // who runs it uses the file
+		running := s.commit.running
+		s.mu.Unlock()
+		<-running
+		s.mu.Lock()
+	}
 	var err error
 	for _, seg := range s.closed {
 		err = errors.Join(err, seg.close())
@@ -190,8 +221,11 @@ func (s *Store) readSound(ctx context.Context, c cid.Cid) (data []byte, damage, 
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, dag.ErrHash) {
 			return nil, nil, fmt.Errorf("read segment %d: %w", at.segment, err)
 		}
+		if at.segment == 0 {
+			return nil, nil, fmt.Errorf("put with another block's CID: %w", err) // it is no disk's fault
+		}
 		damage = fmt.Errorf("%w: segment %d, offset %d: %w", dag.ErrHash, at.segment, at.offset, err)
-		if err := s.noteBad(ctx, at); err != nil {
+		if err := s.noteBad(ctx, at, digestOf(c)); err != nil {
 			return nil, nil, errors.Join(damage, err)
 		}
 	}
@@ -206,7 +240,7 @@ func (s *Store) notFound(c cid.Cid) error {
 	}
 	err := fmt.Errorf("IPFS block %s: %w", c, dag.ErrNotFound)
 	for _, d := range s.damage {
-		if !d.Torn {
+		if !d.Torn && d.Segment != 0 {
 			return fmt.Errorf("%w (%w: %s)", err, ErrDamaged, d)
 		}
 	}
@@ -276,6 +310,9 @@ func checkBlock(b dag.Block) error {
 func (s *Store) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.active == nil {
+		return 0
+	}
 	n := len(s.active.index) + len(s.active.pending)
 	for _, seg := range s.closed {
 		n += seg.index.rows
@@ -298,17 +335,17 @@ func (s *Store) Bytes() (int64, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	if err := durable.Clean(s.dir); err != nil {
+	if err := s.disk.Clean(s.dir); err != nil {
 		return err
 	}
-	names, err := listSegments(s.dir)
+	names, err := s.listSegments()
 	if err != nil {
 		return err
 	}
-	if s.mark, err = openSyncMark(s.dir, len(names)); err != nil {
+	if s.mark, err = openSyncMark(s.disk, s.dir, len(names)); err != nil {
 		return err
 	}
-	if s.deleted, err = readDeleted(s.dir); err != nil {
+	if s.deleted, s.damage, err = readDeleted(s.dir); err != nil {
 		return err
 	}
 	highest := uint32(0)
@@ -344,7 +381,7 @@ func (s *Store) isClosed(name segmentName) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	index, err := openIndex(path, s.pages)
+	index, err := openIndex(s.disk, path, s.pages)
 	if err == nil {
 		closed := index.carLen == st.Size()
 		if err := index.close(); closed || err != nil {
@@ -353,7 +390,7 @@ func (s *Store) isClosed(name segmentName) (bool, error) {
 	} else if !errors.Is(err, ErrDamaged) {
 		return false, err
 	}
-	return false, durable.Remove(path)
+	return false, s.disk.Remove(path)
 }
 
 // segmentName says what files there are of a segment.
@@ -375,8 +412,8 @@ func indexName(n uint32) string { return fmt.Sprintf("%08d.idx", n) }
 // listSegments returns the segments in a folder, by number, and removes what a
 // crash left of others: an index without a segment, and the second form of a
 // segment that was being sealed.
-func listSegments(dir string) ([]segmentName, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "[0-9]*"))
+func (s *Store) listSegments() ([]segmentName, error) {
+	paths, err := filepath.Glob(filepath.Join(s.dir, "[0-9]*"))
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +438,7 @@ func listSegments(dir string) ([]segmentName, error) {
 	var out []segmentName
 	for n := range plain {
 		if sealed[n] {
-			if err := durable.Remove(filepath.Join(dir, carName(n)+".zst")); err != nil {
+			if err := s.disk.Remove(filepath.Join(s.dir, carName(n)+".zst")); err != nil {
 				return nil, err
 			}
 		}
@@ -414,7 +451,7 @@ func listSegments(dir string) ([]segmentName, error) {
 	}
 	for n := range indexed {
 		if !plain[n] && !sealed[n] {
-			if err := durable.Remove(filepath.Join(dir, indexName(n))); err != nil {
+			if err := s.disk.Remove(filepath.Join(s.dir, indexName(n))); err != nil {
 				return nil, err
 			}
 		}

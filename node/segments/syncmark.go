@@ -6,13 +6,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 )
 
 // syncMark remembers how much of the active segment is synced, in packs/synced. It
 // is written after each fsync of the segment and not synced itself: after a kill it
 // is exact, after a power loss it may say less than is true, never more.
 type syncMark struct {
-	f *os.File
+	f durable.File
 }
 
 const syncMarkFormat = "%08d %019d\n"
@@ -21,8 +23,8 @@ const syncMarkFile = "synced"
 
 // openSyncMark opens the mark. A store without segments is one of which nothing is
 // synced; a store whose mark is lost is one of which it is not known.
-func openSyncMark(dir string, segments int) (*syncMark, error) {
-	f, err := os.OpenFile(filepath.Join(dir, syncMarkFile), os.O_RDWR|os.O_CREATE, 0o600)
+func openSyncMark(disk durable.Disk, dir string, segments int) (*syncMark, error) {
+	f, err := disk.OpenFile(filepath.Join(dir, syncMarkFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +37,15 @@ func openSyncMark(dir string, segments int) (*syncMark, error) {
 	return m, nil
 }
 
-// set notes that a segment is synced up to size, or, when the next one is begun,
-// that nothing is synced in that.
+// begin notes, durably, that a segment is begun, of which nothing is synced.
+func (m *syncMark) begin(segment uint32) error {
+	if err := m.set(segment-1, 0); err != nil {
+		return err
+	}
+	return m.f.Sync()
+}
+
+// set notes that a segment is synced up to size.
 func (m *syncMark) set(segment uint32, size int64) error {
 	if _, err := m.f.WriteAt(fmt.Appendf(nil, syncMarkFormat, segment, size), 0); err != nil {
 		return fmt.Errorf("note what is synced: %w", err)

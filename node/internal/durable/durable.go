@@ -18,9 +18,31 @@ import (
 // TemporaryPrefix begins the names of the files that WriteFile has not renamed yet.
 const TemporaryPrefix = ".tmp-"
 
+// Disk changes files by the calls of a [System]; the zero Disk by those of the
+// operating system.
+type Disk struct{ sys System }
+
+// On returns a Disk that makes its calls to sys.
+func On(sys System) Disk { return Disk{sys} }
+
+func (d Disk) system() System {
+	if d.sys == nil {
+		return operatingSystem{}
+	}
+	return d.sys
+}
+
+// OpenFile opens a file as os.OpenFile does.
+func (d Disk) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
+	return d.system().OpenFile(path, flag, perm)
+}
+
+// Open opens a file for reading.
+func (d Disk) Open(path string) (File, error) { return d.OpenFile(path, os.O_RDONLY, 0) }
+
 // WriteFile replaces a file by one that holds data.
-func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return Write(path, perm, func(f *os.File) error {
+func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return d.Write(path, perm, func(f File) error {
 		_, err := f.Write(data)
 		return err
 	})
@@ -28,16 +50,16 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 
 // Write replaces a file so that after a crash it holds the old bytes, or those
 // that fill wrote.
-func Write(path string, perm fs.FileMode, fill func(*os.File) error) (err error) {
+func (d Disk) Write(path string, perm fs.FileMode, fill func(File) error) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, TemporaryPrefix+"*")
+	f, err := d.system().CreateTemp(dir, TemporaryPrefix+"*")
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(f.Name())
+			d.system().Remove(f.Name())
 		}
 	}()
 	if err := f.Chmod(perm); err != nil {
@@ -52,14 +74,14 @@ func Write(path string, perm fs.FileMode, fill func(*os.File) error) (err error)
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := d.system().Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return SyncDir(dir)
+	return d.SyncDir(dir)
 }
 
 // MakeDir makes a folder and those above it that are missing, durably.
-func MakeDir(path string) error {
+func (d Disk) MakeDir(path string) error {
 	err := os.Mkdir(path, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -69,47 +91,55 @@ func MakeDir(path string) error {
 		}
 		return err
 	case errors.Is(err, fs.ErrNotExist):
-		if err := MakeDir(filepath.Dir(path)); err != nil {
+		if err := d.MakeDir(filepath.Dir(path)); err != nil {
 			return err
 		}
-		return MakeDir(path)
+		return d.MakeDir(path)
 	case err != nil:
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return d.SyncDir(filepath.Dir(path))
 }
 
 // SyncDir makes creations, renames and removals in a folder durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (d Disk) SyncDir(dir string) error { return d.system().SyncDir(dir) }
 
 // Remove removes a file durably. That it is not there is no error.
-func Remove(path string) error {
-	if err := os.Remove(path); err != nil {
+func (d Disk) Remove(path string) error {
+	if err := d.system().Remove(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return d.SyncDir(filepath.Dir(path))
 }
 
 // Clean removes what WriteFile left behind in a folder when its process
 // died.
-func Clean(dir string) error {
+func (d Disk) Clean(dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, TemporaryPrefix+"*"))
 	if err != nil {
 		return err
 	}
 	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+		if err := d.system().Remove(path); err != nil {
 			return fmt.Errorf("clean up after a crash: %w", err)
 		}
 	}
 	return nil
 }
+
+// WriteFile is [Disk.WriteFile] with the operating system.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return Disk{}.WriteFile(path, data, perm)
+}
+
+// MakeDir is [Disk.MakeDir] with the operating system.
+func MakeDir(path string) error { return Disk{}.MakeDir(path) }
+
+// Remove is [Disk.Remove] with the operating system.
+func Remove(path string) error { return Disk{}.Remove(path) }
+
+// Clean is [Disk.Clean] with the operating system.
+func Clean(dir string) error { return Disk{}.Clean(dir) }
