@@ -79,6 +79,11 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
+	return r.dialInfo(source, *info)
+}
+
+// dialInfo dials a peer; source is how the caller wrote it.
+func (r *Repo) dialInfo(source string, info peer.AddrInfo) (*Remote, error) {
 	key, err := r.identity()
 	if err != nil {
 		return nil, err
@@ -92,11 +97,11 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
 	web := &libp2phttp.Host{StreamHost: h}
-	rt, err := web.NewConstrainedRoundTripper(*info)
+	rt, err := web.NewConstrainedRoundTripper(info)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("source %q: %w", source, err), h.Close())
 	}
-	p := &remotePeer{host: h, info: *info, blocks: r.Blocks}
+	p := &remotePeer{host: h, info: info, blocks: r.Blocks}
 	return &Remote{
 		Name: source, client: &http.Client{Transport: rt}, peer: p,
 		close: func() error { return errors.Join(web.Close(), p.close(), h.Close()) },
