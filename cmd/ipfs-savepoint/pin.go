@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -11,6 +12,8 @@ import (
 type pinJSON struct {
 	CID    string `json:"cid"`
 	Policy string `json:"policy"`
+	// Replicated are the targets that said they have it.
+	Replicated []string `json:"replicated,omitempty"`
 }
 
 func (e *env) pinCommand() *cobra.Command {
@@ -37,13 +40,16 @@ func (e *env) pinListCommand() *cobra.Command {
 				}
 				out := make([]pinJSON, len(pins))
 				for i, p := range pins {
-					out[i] = pinJSON{p.CID.String(), p.Name}
+					out[i] = pinJSON{CID: p.CID.String(), Policy: p.Name}
+					if out[i].Replicated, err = b.Replication().DoneAt(p.CID); err != nil {
+						return err
+					}
 				}
 				if e.json {
 					return e.print(map[string]any{"pins": out})
 				}
 				for _, p := range out {
-					if _, err := fmt.Fprintf(e.out, "%s  %s\n", p.CID, p.Policy); err != nil {
+					if _, err := fmt.Fprintf(e.out, "%s  %s%s\n", p.CID, p.Policy, p.replicated()); err != nil {
 						return err
 					}
 				}
@@ -51,4 +57,12 @@ func (e *env) pinListCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// replicated says where a pin is besides, for people.
+func (p pinJSON) replicated() string {
+	if len(p.Replicated) == 0 {
+		return ""
+	}
+	return "  also at " + strings.Join(p.Replicated, ", ")
 }
