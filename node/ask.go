@@ -62,7 +62,7 @@ func (r *Remote) Held(ctx context.Context, c cid.Cid) ([]byte, error) {
 	}
 	got, err := r.peer.client.GetBlock(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s did not send %s: %w", dag.ErrNotFound, r.Name, c, err)
+		return nil, fmt.Errorf("%w: it did not send %s in time: %w", dag.ErrNotFound, c, err)
 	}
 	return got.RawData(), dag.Block{CID: c, Data: got.RawData()}.Check()
 }

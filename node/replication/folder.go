@@ -49,9 +49,11 @@ func (f *folder) Push(ctx context.Context, item Item) error {
 		return err
 	}
 	path := f.path(item)
-	err := readWhole(ctx, path, item.Roots)
-	if err == nil || ctx.Err() != nil {
-		return err
+	if err := readWhole(ctx, path, item.Roots); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err := removeLeftovers(path); err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -19,6 +21,9 @@ const (
 	maxServiceAnswer = 1 << 20
 	// maxOrigins is how many origins the specification allows.
 	maxOrigins = 20
+	// maxDelegates is how many addresses of a service's peers are used. The
+	// specification allows 20; a cluster has more.
+	maxDelegates = 200
 	// pinWait is how long a push waits for the service to have fetched a DAG. After
 	// that others get their turn.
 	pinWait = 2 * time.Minute
@@ -104,7 +109,7 @@ func (s *pinningService) Push(ctx context.Context, item Item) error {
 	}
 	connectErr := errors.New("this node does not listen (\"serve\" does)")
 	if h := s.hosts.get(); h != nil {
-		connectErr = h.Connect(ctx, best.Delegates)
+		connectErr = h.Connect(ctx, delegates(*best))
 	}
 	if err := s.await(ctx, api, *best, item.Root); err != nil {
 		if connectErr != nil {
@@ -151,6 +156,12 @@ func sortRequests(all []openapi.PinStatus) (best *openapi.PinStatus, failed []op
 		}
 	}
 	return best, failed
+}
+
+// delegates returns the multiaddrs among those that a service names as its peers'.
+func delegates(r openapi.PinStatus) []string {
+	named := r.Delegates[:min(len(r.Delegates), maxDelegates)]
+	return slices.DeleteFunc(slices.Clone(named), func(a string) bool { return !strings.HasPrefix(a, "/") })
 }
 
 // add makes a request, and then removes those that failed before. A service whose
@@ -246,7 +257,7 @@ func (s *pinningService) Places(ctx context.Context, item Item) ([]Place, error)
 	if best == nil {
 		return nil, fmt.Errorf("%w: it has no request for %s", ErrRefused, item.Root)
 	}
-	places := Places(s.repo, s.name, best.Delegates)
+	places := Places(s.repo, s.name, delegates(*best))
 	if len(places) == 0 && s.gateway != "" {
 		places = Places(s.repo, s.name, []string{s.gateway})
 	}

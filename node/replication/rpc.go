@@ -40,7 +40,7 @@ func (k *kubo) command(ctx context.Context, name string, args url.Values, body i
 	}
 	resp, err := k.client.Do(req)
 	if err != nil {
-		return unreachable(ctx, fmt.Errorf("%s: %w", name, err))
+		return fmt.Errorf("%s: %w", name, unreachable(ctx, err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -53,7 +53,7 @@ func (k *kubo) command(ctx context.Context, name string, args url.Values, body i
 		io.Copy(io.Discard, io.LimitReader(answer, maxObjects))
 	}
 	if answer.err != nil {
-		return unreachable(ctx, fmt.Errorf("%s: its answer was cut: %w", name, answer.err))
+		return fmt.Errorf("%s: its answer was cut: %w", name, unreachable(ctx, answer.err))
 	}
 	if text := resp.Trailer.Get(streamError); text != "" {
 		return fmt.Errorf("%w: %s: %s", ErrRefused, name, text)
@@ -89,14 +89,14 @@ func errorText(r io.Reader) string {
 	return string(data)
 }
 
-// readObjects calls f for each of the JSON objects in an answer, of which there is at
-// least one. An object that reports an error is one.
+// readObjects calls f for each of the JSON objects in an answer. One that reports an
+// error is one.
 func readObjects[T any](r io.Reader, f func(T) error) error {
 	dec := json.NewDecoder(io.LimitReader(r, maxObjects))
-	for n := 0; ; n++ {
+	for {
 		var raw json.RawMessage
 		err := dec.Decode(&raw)
-		if err == io.EOF && n > 0 {
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

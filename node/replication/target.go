@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,6 +151,10 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // without the URL, which is long and known
 	}
 	return fmt.Errorf("%w: %w", node.ErrUnreachable, err)
 }
