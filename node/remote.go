@@ -87,6 +87,11 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
+	return r.dialInfo(source, *info)
+}
+
+// dialInfo dials a peer; source is how the caller wrote it.
+func (r *Repo) dialInfo(source string, info peer.AddrInfo) (*Remote, error) {
 	key, err := r.identity()
 	if err != nil {
 		return nil, err
@@ -99,7 +104,7 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	remote := (&remotePeer{host: h, info: *info, blocks: r.Blocks}).remote(source)
+	remote := (&remotePeer{host: h, info: info, blocks: r.Blocks}).remote(source)
 	closeRemote := remote.close
 	remote.close = func() error { return errors.Join(closeRemote(), h.Close()) }
 	return remote, nil

@@ -144,6 +144,7 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var following sync.WaitGroup
+	following.Go(func() { e.replicating(ctx, b, n) })
 	if policy != nil {
 		following.Go(func() {
 			if err := b.Follow(ctx, e.followOptions(policy, o)); err != nil {
