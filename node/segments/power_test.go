@@ -246,7 +246,7 @@ func faultAt(d *durabletest.Disk, k int, more bool, err error) (count *int) {
 // nothing or any part may be left.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
-	for k := 1; ; k++ {
+	for k := 1; ; k += everyChange {
 		top := t.TempDir()
 		dir := filepath.Join(top, "store")
 		must(t, os.Mkdir(dir, 0o700))
@@ -283,7 +283,7 @@ func TestPowerLoss(t *testing.T) {
 // is there, now and after the next open, and the store goes on when there is room.
 func TestFullDiskAtEveryChange(t *testing.T) {
 	t.Parallel()
-	for k := 1; ; k++ {
+	for k := 1; ; k += everyChange {
 		dir := t.TempDir()
 		d, err := durabletest.New(dir)
 		must(t, err)
