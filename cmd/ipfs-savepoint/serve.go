@@ -44,7 +44,8 @@ func (e *env) serveCommand() *cobra.Command {
 		Long: `Serve the repository to the network until interrupted: an IPFS gateway over HTTP
 and over libp2p, bitswap, and the logs under /tlog/. With --follow it also keeps
 a verified copy of another repository's log and of all its save points; a
-repository is made if there is none.
+repository is made if there is none. Where config.toml has tables [[replicate]],
+new save points are brought there, and again until they are.
 
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
 written to serve.json in the repository. Port 0 takes any free port.`,
