@@ -48,7 +48,8 @@ log that is followed. It is done when the target says that it has all of it;
 "health" asks for the bytes. A pinning service fetches from this node: without a
 running serve the node listens while the command runs.
 
-Exit status: 0 all is done; 4 something is not, and is tried again later.`,
+Exit status: 0 all is done; 4 something is not, and is tried again later; 3 a
+save point is damaged here.`,
 		Args: rangeArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && o.all {

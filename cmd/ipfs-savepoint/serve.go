@@ -53,6 +53,9 @@ repository is made if there is none. With --keep N the copy has the newest N sav
 points of each policy; a save point that is here is given up only when N newer ones
 have been here for the time of --grace, and nothing is given up because a log says so.
 
+Where config.toml has tables [[replicate]], new save points are brought there, and
+again until they are.
+
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
 written to serve.json in the repository. Port 0 takes any free port.
 

@@ -235,7 +235,11 @@ func (p kuboPlace) Blocks(ctx context.Context, _ Item, cids []cid.Cid) ([]dag.Bl
 		if err != nil {
 			return nil, err
 		}
-		blocks = append(blocks, dag.Block{CID: c, Data: data})
+		b := dag.Block{CID: c, Data: data}
+		if err := b.Check(); err != nil {
+			return nil, err // one wrong answer is enough
+		}
+		blocks = append(blocks, b)
 	}
 	return blocks, nil
 }

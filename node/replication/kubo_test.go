@@ -48,6 +48,13 @@ func newStandIn(t *testing.T, blocks dag.Source) (*standIn, *kubo) {
 	return s, k
 }
 
+// fault has a command answered otherwise; nil: as usual.
+func (s *standIn) fault(command string, f http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults[command] = f
+}
+
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/api/v0/")
 	s.mu.Lock()
@@ -203,7 +210,7 @@ func TestKuboPush(t *testing.T) {
 	// pin/update is refused.
 	s, k = newStandIn(t, repo.Blocks)
 	must(t, k.Push(ctx, itemOf(repo.Blocks, one)))
-	s.faults["pin/update"] = func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, "no") }
+	s.fault("pin/update", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, "no") })
 	must(t, k.Push(ctx, item))
 	if want := []int{all, 2, all}; !slices.Equal(s.received, want) {
 		t.Errorf("received %d blocks, want %d", s.received, want)
@@ -261,20 +268,22 @@ func TestKuboFaults(t *testing.T) {
 			io.WriteString(w, pinned(root))
 			w.Header().Set(streamError, "pinner broke")
 		}, ErrRefused, "pinner broke"},
-		"only said":           {"dag/import", answer(pinned(root)), ErrRefused, "is not pinned after"},
-		"endless":             {"dag/import", endless(`{"Stats":{}}`), ErrRefused, ""},
-		"too early":           {"dag/import", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, pinned(root)) }, nil, ""},
-		"cut":                 {"dag/import", cut, node.ErrUnreachable, ""},
-		"cut when asked":      {"pin/ls", cut, node.ErrUnreachable, ""},
-		"502":                 {"pin/ls", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "proxy", 502) }, node.ErrUnreachable, "proxy"},
-		"403":                 {"pin/ls", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "forbidden", 403) }, node.ErrUnreachable, "403"},
-		"redirect":            {"pin/ls", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, ErrRefused, "307"},
+		"only said":      {"dag/import", answer(pinned(root)), ErrRefused, "is not pinned after"},
+		"endless":        {"dag/import", endless(`{"Stats":{}}`), ErrRefused, ""},
+		"too early":      {"dag/import", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, pinned(root)) }, nil, ""},
+		"cut":            {"dag/import", cut, node.ErrUnreachable, ""},
+		"cut when asked": {"pin/ls", cut, node.ErrUnreachable, ""},
+		"502":            {"pin/ls", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "proxy", http.StatusBadGateway) }, node.ErrUnreachable, "proxy"},
+		"403":            {"pin/ls", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "forbidden", http.StatusForbidden) }, node.ErrUnreachable, "403"},
+		"redirect": {"pin/ls", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, ErrRefused, "307"},
 		"another kind of pin": {"pin/ls", answer(fmt.Sprintf(`{"Keys":{%q:{"Type":"indirect"}}}`, root)), ErrRefused, "is not pinned after"},
 		"pins of others":      {"pin/ls", answer(fmt.Sprintf(`{"Keys":{%q:{"Type":"recursive"}}}`, dag.RawBlock(nil).CID)), ErrRefused, "is not pinned after"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, k := newStandIn(t, repo.Blocks)
-			s.faults[c.command] = c.fault
+			s.fault(c.command, c.fault)
 			err := k.Push(ctx, itemOf(repo.Blocks, root))
 			if err == nil || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), secret) {
 				t.Fatalf("the error is %v", err)
@@ -282,7 +291,7 @@ func TestKuboFaults(t *testing.T) {
 			if c.want != nil {
 				mustBe(t, err, c.want)
 			}
-			delete(s.faults, c.command)
+			s.fault(c.command, nil)
 			must(t, k.Push(ctx, itemOf(repo.Blocks, root)))
 		})
 	}
@@ -321,20 +330,20 @@ func TestKuboSilent(t *testing.T) {
 	root := putDAG(t, repo.Blocks, "one")
 	s, k := newStandIn(t, repo.Blocks)
 	k.stall, k.finish = 50*time.Millisecond, 50*time.Millisecond
-	s.faults["dag/import"] = s.hang
+	s.fault("dag/import", s.hang)
 	mustBe(t, k.Push(ctx, itemOf(repo.Blocks, root)), node.ErrUnreachable)
-	s.faults["dag/import"] = func(w http.ResponseWriter, r *http.Request) {
+	s.fault("dag/import", func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		s.hang(w, r)
-	}
+	})
 	mustBe(t, k.Push(ctx, itemOf(repo.Blocks, root)), node.ErrUnreachable)
 
 	k.stall, k.finish = time.Hour, time.Hour
 	ended, cancel := context.WithCancel(ctx)
-	s.faults["dag/import"] = func(w http.ResponseWriter, r *http.Request) {
+	s.fault("dag/import", func(w http.ResponseWriter, r *http.Request) {
 		cancel()
 		s.hang(w, r)
-	}
+	})
 	mustBe(t, k.Push(ended, itemOf(repo.Blocks, root)), context.Canceled)
 }
 
@@ -366,13 +375,17 @@ func TestKuboServes(t *testing.T) {
 	all := slices.Collect(maps.Keys(blocksOf(t, repo.Blocks, root)))
 	must(t, Serves(ctx, places[0], item, all))
 	lost := dag.RawBlock([]byte("document 7"))
+	s.mu.Lock()
 	delete(s.blocks, lost.CID)
+	s.mu.Unlock()
 	mustBe(t, Serves(ctx, places[0], item, all), dag.ErrNotFound)
+	s.mu.Lock()
 	s.blocks[lost.CID] = []byte("document 8")
+	s.mu.Unlock()
 	mustBe(t, Serves(ctx, places[0], item, all), dag.ErrHash)
-	s.faults["block/get"] = endless(strings.Repeat("x", 1<<16))
+	s.fault("block/get", endless(strings.Repeat("x", 1<<16)))
 	mustBe(t, Serves(ctx, places[0], item, all), dag.ErrUnsupported) // too long
-	s.faults["block/get"] = s.hang
+	s.fault("block/get", s.hang)
 	short, cancel := limited(ctx, 50*time.Millisecond)
 	defer cancel()
 	err = Serves(short, places[0], item, all)
@@ -380,7 +393,7 @@ func TestKuboServes(t *testing.T) {
 	if !IsDown(err) {
 		t.Errorf("silence is not taken for it: %v", err)
 	}
-	s.faults["id"] = func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }
+	s.fault("id", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") })
 	_, err = k.Places(ctx, item)
 	mustBe(t, err, ErrRefused)
 }

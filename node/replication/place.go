@@ -132,5 +132,5 @@ func (p *remotePlace) Close() error {
 // IsDown reports whether an error of a place says that asking it for anything else is
 // of no use: it was not reached, or did not answer in time.
 func IsDown(err error) bool {
-	return err != nil && !errors.Is(err, dag.ErrNotFound) && !errors.Is(err, dag.ErrHash) && !errors.Is(err, ErrRefused)
+	return errors.Is(err, node.ErrUnreachable) && !errors.Is(err, dag.ErrNotFound)
 }

@@ -401,6 +401,7 @@ func FuzzDecodeRecord(f *testing.F) {
 func FuzzReason(f *testing.F) {
 	f.Add("a\nb\x1b[2J\xff")
 	f.Add(strings.Repeat("ä", 600))
+	f.Add("a" + strings.Repeat("€", 600))
 	f.Fuzz(func(t *testing.T, text string) {
 		got := Reason(errors.New(text))
 		if len(got) > maxReason || strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u009b' }) || got != strings.ToValidUTF8(got, "") {

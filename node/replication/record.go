@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs/go-cid"
@@ -99,9 +98,8 @@ func Reason(err error) string {
 		return r
 	}, text)
 	text = strings.Join(strings.Fields(text), " ")
-	for len(text) > maxReason {
-		_, n := utf8.DecodeLastRuneInString(text[:maxReason+1])
-		text = text[:maxReason+1-n]
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") // without half a character
 	}
 	return text
 }
