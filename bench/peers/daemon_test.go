@@ -49,6 +49,13 @@ func (d daemon) command(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// unlimited is a command to the daemon that may take any time.
+func (d daemon) unlimited(args ...string) *exec.Cmd {
+	cmd := exec.Command(d.program, args...)
+	cmd.Env = d.env()
+	return cmd
+}
+
 // holds fails the test unless the daemon, without the network, holds the documents
 // of a state.
 func (k kubo) holds(t testing.TB, state, dir string) {
