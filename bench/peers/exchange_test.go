@@ -2,6 +2,10 @@ package peers
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,11 +13,12 @@ import (
 )
 
 // exchanged is a folder that has what travels differently: nested collections, one
-// that is a HAMT, a document of several chunks.
+// that is a HAMT, a document of several chunks, an empty one.
 func exchanged(t testing.TB) string {
 	t.Helper()
 	documents := numbered("vc_document/", 300, 29)
 	documents["attachments/large"] = generated(5<<20 + 1)
+	documents["empty"] = text("")
 	for _, s := range states() {
 		if s.Name == nested {
 			for path, d := range s.Documents {
@@ -67,6 +72,49 @@ func TestKuboFindsByDelegatedRouting(t *testing.T) {
 	d.pins(t, s)
 	server.stop(t)
 	d.holds(t, s.State, dir)
+}
+
+// TestFetchFromKubo fetches a save point whose log is shown by a mirror that has
+// nothing else, and whose IPFS blocks are at a kubo, which knows of no log.
+func TestFetchFromKubo(t *testing.T) {
+	dir, p := exchanged(t), newProduct(t)
+	s := p.take(t, dir)
+	archive := filepath.Join(t.TempDir(), "save.car")
+	p.run(t, "export", s.Savepoint, archive)
+	mirror := logMirror(t, p.serve(t).Gateway)
+
+	for name, from := range map[string]func(daemon) string{
+		"gateway over HTTP":   func(d daemon) string { return d.gateway },
+		"gateway over libp2p": func(d daemon) string { return d.swarm },
+		"bitswap":             func(d daemon) string { return d.swarm },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKubo(t)
+			k.run(t, nil, "dag", "import", archive)
+			d := k.start(t, "Experimental.GatewayOverLibp2p", fmt.Sprint(name == "gateway over libp2p"))
+			reader := product{p.program, filepath.Join(t.TempDir(), "repo")}
+			fails(t, reader.command(t, "fetch", s.Savepoint, "--trust", p.trust(), "--from", mirror))
+			reader.run(t, "fetch", s.Savepoint, "--trust", p.trust(), "--from", mirror, "--from", from(d))
+			restored := filepath.Join(t.TempDir(), "restored")
+			reader.run(t, "restore", s.Savepoint, "--to", restored, "--trust", p.trust())
+			equalFolders(t, dir, restored)
+		})
+	}
+}
+
+// logMirror passes on the logs of a gateway, and nothing else.
+func logMirror(t *testing.T, gateway string) string {
+	t.Helper()
+	to, err := url.Parse(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+	mux := http.NewServeMux()
+	mux.Handle("/tlog/", proxy)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // TestSwarmKey gives kubo and a node the same swarm key, and then one of them none.
