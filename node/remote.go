@@ -125,6 +125,10 @@ func (p *remotePeer) remote(name string) *Remote {
 	}
 }
 
+// Answered reports whether an error of a Remote says that it was reached and has not
+// what it was asked for: it may have other things.
+func Answered(err error) bool { return errors.Is(err, dag.ErrNotFound) || isNoGateway(err) }
+
 // Close ends the connections.
 func (r *Remote) Close() error { return r.close() }
 

@@ -248,9 +248,9 @@ const headTimeout = 15 * time.Second
 // bank's copy of the log up to the largest that can be had, and requires that all
 // others are consistent with it. It returns the view of that copy, the view of the
 // source it was brought from, and the sources that answered, that of the largest
-// head first. If the copy cannot be read, both views are the source's.
+// head first, those that know of no log last. If the copy cannot be read, both views are the source's.
 func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (v, best *anchor.View, good []*source, err error) {
-	shown, reasons := b.heads(ctx, o, sources)
+	shown, blocksOnly, reasons := b.heads(ctx, o, sources)
 	var heads []anchor.Head
 	for _, h := range shown {
 		if best == nil {
@@ -285,7 +285,7 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 			return nil, nil, nil, fmt.Errorf("%s: %w", good[i].Name, err)
 		}
 	}
-	return v, best, good, nil
+	return v, best, append(good, blocksOnly...), nil
 }
 
 // shownHead is a verified head and who showed it.
@@ -294,9 +294,10 @@ type shownHead struct {
 	view   *anchor.View
 }
 
-// heads returns the trusted heads that the sources show, the largest first, and
-// why others are not among them.
-func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
+// heads returns the trusted heads that the sources show, the largest first, the
+// sources that answer and know of no log, as IPFS nodes do that hold the save points
+// of others, and why these and the rest show none.
+func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, blocksOnly []*source, reasons []error) {
 	views := make([]*anchor.View, len(sources))
 	errs := make([]error, len(sources))
 	var wg sync.WaitGroup
@@ -316,12 +317,15 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 			sources[i].logless = errors.Is(errs[i], dag.ErrNotFound)
 			o.report("source %s: %v", sources[i].Name, errs[i])
 			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
+			if node.Answered(errs[i]) {
+				blocksOnly = append(blocksOnly, sources[i])
+			}
 			continue
 		}
 		shown = append(shown, shownHead{sources[i], v})
 	}
 	slices.SortStableFunc(shown, func(x, y shownHead) int { return cmp.Compare(y.view.Head().Size, x.view.Head().Size) })
-	return shown, reasons
+	return shown, blocksOnly, reasons
 }
 
 // catchUp brings the bank's copy of a log up to a head. The log that is written here

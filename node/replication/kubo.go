@@ -114,7 +114,8 @@ func (k *kubo) importCAR(ctx context.Context, root cid.Cid, pin bool, write func
 		in.CloseWithError(err)
 		written <- err
 	}()
-	args := url.Values{"pin-roots": {fmt.Sprint(pin)}}
+	// Without its statistics kubo answers nothing at all when it does not pin.
+	args := url.Values{"pin-roots": {fmt.Sprint(pin)}, "stats": {"true"}}
 	err := k.command(ctx, "dag/import", args, body, form.FormDataContentType(), func(r io.Reader) error {
 		return readImport(r, root, pin)
 	})
