@@ -37,4 +37,8 @@ func TestBitswap(t *testing.T) {
 	if !bytes.Equal(b.RawData(), want) {
 		t.Error("other bytes")
 	}
+	must(t, r.Blocks.Put(ctx, emptyBlock))
+	if b, err := client.GetBlock(bounded, emptyBlock.CID); err != nil || len(b.RawData()) != 0 {
+		t.Errorf("the block without bytes: %v", err)
+	}
 }

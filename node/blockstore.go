@@ -50,6 +50,18 @@ func (r readOnly) GetSize(ctx context.Context, c cid.Cid) (int, error) {
 	return n, ipldError(c, err)
 }
 
+// toPeers is readOnly for bitswap's server, which takes a size of 0 for "do not send
+// it": whoever wants the block without bytes would wait for ever.
+type toPeers struct{ readOnly }
+
+func (p toPeers) GetSize(ctx context.Context, c cid.Cid) (int, error) {
+	n, err := p.readOnly.GetSize(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	return max(n, 1), nil
+}
+
 // ipldError turns what we have not, and what no save point holds, into the one
 // error that boxo knows.
 func ipldError(c cid.Cid, err error) error {

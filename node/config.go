@@ -26,6 +26,8 @@ type Config struct {
 	// Pinning are the SHA-256 digests, in hexadecimal, of the tokens with which the
 	// Pinning Service API is used. Without one there is no such API.
 	Pinning []string `toml:"pinning"`
+	// Replicate says where DAGs are replicated to.
+	Replicate []Replica `toml:"replicate"`
 }
 
 // DefaultConfig listens on loopback only.
@@ -46,6 +48,32 @@ swarm = ["/ip4/127.0.0.1/tcp/4480"]
 # Who may have DAGs fetched and pinned here by the Pinning Service API, at
 # http://<gateway>/pinning: SHA-256 of each token (printf %s "$TOKEN" | sha256sum).
 # pinning = ["..."]
+
+# Where save points are brought to besides; any number of tables like these, which
+# come after all that is above. A token file is readable by its owner only.
+# [[replicate]]
+# name = "cluster"                       # a-z 0-9 -
+# kind = "pinning-service"               # IPFS Pinning Service API, as of ipfs-cluster
+# endpoint = "https://192.0.2.2:9097"    # requests go to <endpoint>/pins
+# token_file = "cluster.token"
+# ask = ["https://192.0.2.2:8080"]       # "health" asks here; default: whom the service names
+#
+# [[replicate]]
+# name = "kubo"
+# kind = "kubo"
+# endpoint = "http://127.0.0.1:5001"     # its HTTP RPC
+#
+# [[replicate]]
+# name = "other"
+# kind = "savepoint"                     # another ipfs-savepoint that gives a token
+# endpoint = "http://192.0.2.3:8481"     # its gateway
+# token_file = "other.token"
+#
+# [[replicate]]
+# name = "backup"
+# kind = "folder"                        # CAR files, each the archive of a save point
+# path = "/mnt/backup"                   # must be there
+# followed = true                        # also save points of others that are kept here
 `
 
 func readConfig(dir string) (Config, error) {
@@ -60,6 +88,9 @@ func readConfig(dir string) (Config, error) {
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
 		return c, fmt.Errorf("%s: unknown key %q", configFile, unknown[0])
+	}
+	if err := checkReplicas(c.Replicate); err != nil {
+		return c, fmt.Errorf("%s: %w", configFile, err)
 	}
 	return c, nil
 }

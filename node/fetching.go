@@ -264,7 +264,7 @@ func (e *storeError) Unwrap() error { return e.err }
 
 // do brings one node or the DAG below it, and returns what is missing then.
 func (f *fetch) do(ctx, asking context.Context, src *source, t task, split bool) ([]task, error) {
-	has, err := f.repo.Blocks.Has(ctx, t.cid)
+	has, err := f.has(ctx, t.cid)
 	if err != nil {
 		return nil, &storeError{err}
 	}
@@ -294,7 +294,7 @@ func (f *fetch) below(ctx context.Context, t task) ([]task, error) {
 	var next []task
 	held := false
 	for _, c := range links {
-		has, err := f.repo.Blocks.Has(ctx, c)
+		has, err := f.has(ctx, c)
 		if err != nil {
 			return nil, &storeError{err}
 		}
@@ -314,4 +314,16 @@ func (f *fetch) below(ctx context.Context, t task) ([]task, error) {
 		}
 	}
 	return next, nil
+}
+
+// emptyBlock is the raw IPFS block without bytes. Nobody needs to be asked for it, and
+// many who have it do not send it by bitswap.
+var emptyBlock = dag.RawBlock(nil)
+
+// has reports whether the repository holds a node.
+func (f *fetch) has(ctx context.Context, c cid.Cid) (bool, error) {
+	if has, err := f.repo.Blocks.Has(ctx, c); has || err != nil || c != emptyBlock.CID {
+		return has, err
+	}
+	return true, f.repo.Blocks.Put(ctx, emptyBlock)
 }

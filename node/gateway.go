@@ -8,6 +8,7 @@ import (
 	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/exchange/offline"
 	"github.com/ipfs/boxo/gateway"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 )
 
@@ -32,7 +33,8 @@ type LogRoot func(hex string) (cid.Cid, bool)
 // wants it, and so need to know a CID or name; they may not read /tlog/.
 func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 	bs := blockstore.NewIdStore(readOnly{r.Blocks})
-	boxo, err := gateway.NewBlocksBackend(blockservice.New(bs, offline.Exchange(bs)))
+	service := blockservice.New(bs, offline.Exchange(bs))
+	boxo, err := gateway.NewBlocksBackend(service)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,7 @@ func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 		DeprecatedXIpfsPath:   true, // the specification still has it
 		MaxConcurrentRequests: gatewayRequests,
 		MaxRequestDuration:    requestLimit,
-	}, backend{boxo, bs, r}))
+	}, backend{boxo, bs, merkledag.NewDAGService(service), r}))
 	open := gateway.NewHeaders(nil).WithDeprecatedXIpfsPath().ApplyCors().Wrap(ipfs)
 	mux := http.NewServeMux()
 	mux.Handle("/ipfs/", open)

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/boxo/gateway"
 	"github.com/ipfs/boxo/path"
 	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
 )
 
 // backend is boxo's, with names from the records that the repository holds, whole DAGs
@@ -22,6 +23,7 @@ import (
 type backend struct {
 	gateway.IPFSBackend
 	blocks blockstore.Blockstore
+	dag    ipld.DAGService // over blocks
 	repo   *Repo
 }
 
@@ -58,6 +60,9 @@ func (b backend) IsCached(ctx context.Context, p path.Path) bool {
 // boxo would go to the range's begin before it knows whether the range counts (If-Range),
 // and then give other bytes than it says, or fail at a suffix longer than the document.
 func (b backend) Get(ctx context.Context, p path.ImmutablePath, ranges ...gateway.ByteRange) (gateway.ContentPathMetadata, *gateway.GetResponse, error) {
+	if md, listing, ok := b.list(ctx, p); ok {
+		return md, listing, nil
+	}
 	if len(ranges) == 0 {
 		return b.IPFSBackend.Get(ctx, p)
 	}
@@ -112,7 +117,12 @@ func (b backend) GetAll(ctx context.Context, p path.ImmutablePath) (gateway.Cont
 	}
 	switch last := md.LastSegment.RootCid(); last.Prefix().Codec {
 	case cid.DagProtobuf, cid.Raw:
-		return b.IPFSBackend.GetAll(ctx, p)
+		md, found, err := b.IPFSBackend.GetAll(ctx, p)
+		if err == nil && requestOf(ctx).head {
+			// It is there, and that is all that is asked.
+			return md, files.NewMapDirectory(nil), found.Close()
+		}
+		return md, found, err
 	default:
 		return md, nil, gateway.NewErrorStatusCode(fmt.Errorf("%w: %s", errNoUnixFS, last), http.StatusBadRequest)
 	}

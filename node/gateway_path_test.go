@@ -267,6 +267,36 @@ func TestTar(t *testing.T) {
 	}
 }
 
+// A directory of more entries than are listed is said to be so, and can be had as CAR.
+func TestListingLimit(t *testing.T) {
+	r := newRepo(t)
+	l, _, err := dag.WriteDocument(ctx, r.Blocks, strings.NewReader("x"))
+	must(t, err)
+	for _, n := range []int{maxListing, maxListing + 1} {
+		var tree dag.Editor
+		for i := range n {
+			must(t, tree.Put(fmt.Sprint(i), l))
+		}
+		root, err := tree.Apply(ctx, nil, r.Blocks, cid.Undef)
+		must(t, err)
+		url := testGateway(t, r, nil) + "/ipfs/" + root.CID.String() + "/"
+		want := map[bool]int{true: 200, false: 410}[n == maxListing]
+		resp, body := request(t, "GET", url)
+		if resp.StatusCode != want || want == 410 && (!strings.Contains(body, "?format=car") || resp.Header.Get("Etag") != "" || resp.Header.Get("Cache-Control") != "") {
+			t.Errorf("%d entries: %s, %v, %.200q", n, resp.Status, resp.Header, body)
+		}
+		for _, path := range []string{"0", fmt.Sprint(n - 1), "?format=car&dag-scope=entity"} {
+			if resp, _ := request(t, "GET", url+path); resp.StatusCode != 200 {
+				t.Errorf("%d entries, %s: %s", n, path, resp.Status)
+			}
+		}
+		// HEAD makes no tar, and says no length that it would not have.
+		if resp, _ := request(t, "HEAD", url+"?format=tar"); resp.StatusCode != 200 || resp.Header.Get("Content-Length") != "" {
+			t.Errorf("HEAD of a tar: %s, %v", resp.Status, resp.Header)
+		}
+	}
+}
+
 // What a node is, it is given as; nothing is converted (IPIP-524).
 func TestCodecs(t *testing.T) {
 	s := newServed(t, map[string]string{"a.json": `{"a":1}`})

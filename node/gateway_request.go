@@ -64,12 +64,20 @@ func (w *cutWriter) WriteHeader(code int) {
 	if code == http.StatusPartialContent {
 		fmt.Sscanf(w.Header().Get("Content-Range"), "bytes %d-", &w.req.from)
 	}
+	if code >= http.StatusBadRequest && strings.Contains(w.Header().Get("Cache-Control"), "max-age") {
+		// What failed today need not be kept for as long as what succeeds.
+		w.Header().Del("Cache-Control")
+		w.Header().Del("Etag")
+	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
 func (w *cutWriter) Write(p []byte) (int, error) {
 	if w.req.cut {
 		return 0, io.ErrClosedPipe
+	}
+	if w.req.head { // else net/http would take what is written for all there is
+		return len(p), nil
 	}
 	w.wrote = w.wrote || len(p) > 0
 	return w.ResponseWriter.Write(p)

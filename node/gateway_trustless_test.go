@@ -240,7 +240,7 @@ func TestHeadReadsNoDAG(t *testing.T) {
 	root, _ := putState(t, r.Blocks, 1)
 	bs := readOnly{r.Blocks}
 	inner := &carCounter{}
-	b := backend{inner, bs, r}
+	b := backend{IPFSBackend: inner, blocks: bs, repo: r}
 	head := context.WithValue(ctx, gatewayRequestKey{}, &gatewayRequest{head: true})
 	for _, scope := range []gateway.DagScope{gateway.DagScopeAll, gateway.DagScopeEntity} {
 		_, stream, err := b.GetCAR(head, path.FromCid(root), gateway.CarParams{Scope: scope})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -27,7 +28,12 @@ type owner struct {
 
 func newOwner(t *testing.T) owner {
 	t.Helper()
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	return ownerFrom(t, rand.Reader)
+}
+
+func ownerFrom(t *testing.T, random io.Reader) owner {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(random)
 	must(t, err)
 	id, err := peer.IDFromPrivateKey(key)
 	must(t, err)
@@ -167,4 +173,29 @@ func TestNameRefuses(t *testing.T) {
 	if _, err := r.Name(o.name); !errors.Is(err, ErrNoName) {
 		t.Errorf("damaged: %v", err)
 	}
+}
+
+// Whatever bytes are offered as a record, only one that its owner signed is held.
+func FuzzPutName(f *testing.F) {
+	t := &testing.T{}
+	o := ownerFrom(t, bytes.NewReader(make([]byte, 64))) // the same in all processes
+	good := o.sign(someValue, 1, time.Hour, time.Minute, ipns.WithV1Compatibility(true))
+	f.Add(good)
+	f.Add(o.sign(someValue, 2, time.Hour, 0))
+	f.Add([]byte{})
+	r, err := Create(ctx, filepath.Join(f.TempDir(), "repo"))
+	must(f, err)
+	f.Cleanup(func() { r.Close() })
+	f.Fuzz(func(t *testing.T, record []byte) {
+		if err := r.PutName(o.name, record); err != nil && !errors.Is(err, ErrName) && !errors.Is(err, ErrOlderName) {
+			t.Fatal(err)
+		}
+		held, err := r.Name(o.name)
+		if errors.Is(err, ErrNoName) {
+			return
+		}
+		if err != nil || held.Value != someValue || held.Sequence > 2 {
+			t.Fatalf("held: %+v, %v", held, err)
+		}
+	})
 }

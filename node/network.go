@@ -173,12 +173,8 @@ func (n *Network) Dial(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	rt, err := n.p2pHTTP.NewConstrainedRoundTripper(*info)
-	if err != nil {
-		return nil, fmt.Errorf("source %q: %w", source, err)
-	}
 	p := &remotePeer{host: n.host, info: *info, blocks: n.repo.Blocks, client: n.bitswap.Client}
-	return &Remote{Name: source, client: &http.Client{Transport: rt}, peer: p, close: p.close}, nil
+	return p.remote(source), nil
 }
 
 // Errs delivers the error of a server that ended by itself.

@@ -122,7 +122,7 @@ func (m *told) check(t *testing.T, dir, what string) {
 func TestPowerLossAndFullDisk(t *testing.T) {
 	empty := newRepo(t).Dir()
 	for _, fault := range []error{durabletest.ErrPower, syscall.ENOSPC} {
-		for k := 1; ; k++ {
+		for k := 1; ; k += everyChange {
 			dir := filepath.Join(t.TempDir(), "repo")
 			must(t, os.CopyFS(dir, os.DirFS(empty)))
 			must(t, os.MkdirAll(filepath.Join(dir, metaDir), 0o700))

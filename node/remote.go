@@ -87,6 +87,11 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
+	return r.dialInfo(source, *info)
+}
+
+// dialInfo dials a peer; source is how the caller wrote it.
+func (r *Repo) dialInfo(source string, info peer.AddrInfo) (*Remote, error) {
 	key, err := r.identity()
 	if err != nil {
 		return nil, err
@@ -99,7 +104,14 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	p := &remotePeer{host: h, info: *info, blocks: r.Blocks}
+	remote := (&remotePeer{host: h, info: info, blocks: r.Blocks}).remote(source)
+	closeRemote := remote.close
+	remote.close = func() error { return errors.Join(closeRemote(), h.Close()) }
+	return remote, nil
+}
+
+// remote is the peer as a source of that name.
+func (p *remotePeer) remote(name string) *Remote {
 	// libp2p's own client of HTTP over streams waits for ever for a peer that says
 	// nothing; net/http ends a request with its context.
 	t := &http.Transport{
@@ -108,10 +120,14 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 		MaxIdleConnsPerHost:   sourceTasks,
 	}
 	return &Remote{
-		Name: source, base: "http://" + info.ID.String(), client: &http.Client{Transport: t}, peer: p,
-		close: func() error { t.CloseIdleConnections(); return errors.Join(p.close(), h.Close()) },
-	}, nil
+		Name: name, base: "http://" + p.info.ID.String(), client: &http.Client{Transport: t}, peer: p,
+		close: func() error { t.CloseIdleConnections(); return p.close() },
+	}
 }
+
+// Answered reports whether an error of a Remote says that it was reached and has not
+// what it was asked for: it may have other things.
+func Answered(err error) bool { return errors.Is(err, dag.ErrNotFound) || isNoGateway(err) }
 
 // Close ends the connections.
 func (r *Remote) Close() error { return r.close() }

@@ -66,7 +66,7 @@ func (n *Network) startSwarm(r *Repo, o ServeOptions, swarmKey []byte, handler h
 		return nil
 	}
 	// bitswap.New starts its network and stops with its own Close.
-	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, readOnly{r.Blocks})
+	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, toPeers{readOnly{r.Blocks}})
 	n.p2pHTTP = &libp2phttp.Host{StreamHost: n.host}
 	n.p2pHTTP.SetHTTPHandlerAtPath(gatewayProtocol, "/", handler)
 	n.run(n.p2pHTTP.Serve)

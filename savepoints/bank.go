@@ -33,6 +33,7 @@ type Bank struct {
 	repo     *node.Repo
 	store    logStore
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
+	replicas *replicas                 // shared by all views of the bank
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -219,6 +220,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1)}
+	b.replicas = newReplicas(b)
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
 	}
@@ -340,12 +342,18 @@ func (b *Bank) Trust(policy []byte) (*Bank, *anchor.Policy, error) {
 	return b.with(p), p, nil
 }
 
-// with returns the bank with a policy in force in place of any other for its log.
-func (b *Bank) with(p *anchor.Policy) *Bank {
+// clone returns another view of the same bank, whose policies can be changed.
+func (b *Bank) clone() *Bank {
 	c := *b
 	c.policies = maps.Clone(b.policies)
-	c.policies[p.Origin] = p
 	return &c
+}
+
+// with returns the bank with a policy in force in place of any other for its log.
+func (b *Bank) with(p *anchor.Policy) *Bank {
+	c := b.clone()
+	c.policies[p.Origin] = p
+	return c
 }
 
 func (b *Bank) keptPolicy(origin string) ([]byte, error) {

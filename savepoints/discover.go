@@ -177,7 +177,7 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 	wg.Wait()
 	for i, heads := range found {
 		if len(heads) == 0 && errs[i] != nil {
-			sources[i].logless = errors.Is(errs[i], dag.ErrNotFound)
+			sources[i].logless = node.Answered(errs[i])
 			o.report("source %s: %v", sources[i].Name, errs[i])
 			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
 		}

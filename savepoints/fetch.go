@@ -206,7 +206,7 @@ func (b *Bank) dial(ctx context.Context, places []string, o FetchOptions) ([]*so
 type source struct {
 	*node.Remote
 	bank *Bank
-	// logless: it answered that it has no such log. It may have IPFS blocks, as any
+	// logless: it was reached and has no such log, or no gateway. It may have IPFS blocks, as any
 	// IPFS node may.
 	logless bool
 }

@@ -83,7 +83,11 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 	if err := b.repo.Pin(ctx, s.CID, s.Manifest.Policy.ID); err != nil {
 		return err
 	}
-	return b.repo.PutRecord(receiptKind, key, s.Proof)
+	if err := b.repo.PutRecord(receiptKind, key, s.Proof); err != nil {
+		return err
+	}
+	b.replicas.queue.Wake()
+	return nil
 }
 
 // List returns the save points that the bank holds, of one policy or of all (""),

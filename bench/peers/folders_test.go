@@ -78,7 +78,7 @@ func nodeOf(bytes int) files {
 	}
 }
 
-func mkdir(t *testing.T, dir, name string) {
+func mkdir(t testing.TB, dir, name string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(name)), 0o700); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func mkdir(t *testing.T, dir, name string) {
 }
 
 // write makes a file of so many bytes, each file of a name and length the same.
-func write(t *testing.T, dir, name string, length int) {
+func write(t testing.TB, dir, name string, length int) {
 	t.Helper()
 	mkdir(t, dir, filepath.Dir(name))
 	f, err := os.Create(filepath.Join(dir, filepath.FromSlash(name)))

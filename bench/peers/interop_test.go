@@ -14,38 +14,45 @@ import (
 )
 
 // kubo is a kubo with a repository of its own, set to the CID profile
-// ipfs-savepoint/v1. No daemon runs: nothing here uses the network.
+// ipfs-savepoint/v1. No daemon runs until one is started.
 type kubo struct {
 	program, repo string
 }
 
-// kuboProgram is the file that TestMain builds.
-var kuboProgram string
+// The programs that TestMain builds.
+var kuboProgram, productProgram string
 
-func TestMain(m *testing.M) { os.Exit(withKubo(m.Run)) }
+func TestMain(m *testing.M) { os.Exit(withPrograms(m.Run)) }
 
-// withKubo builds kubo, which takes a while, once for all tests.
-func withKubo(run func() int) int {
+// withPrograms builds the programs, which takes a while, once for all tests.
+func withPrograms(run func() int) int {
 	dir, err := os.MkdirTemp("", "peers-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	kuboProgram = filepath.Join(dir, "ipfs")
-	build := exec.Command("go", "build", "-o", kuboProgram, "github.com/ipfs/kubo/cmd/ipfs")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build kubo: %v\n%s", err, out)
-		return 1
+	kuboProgram, productProgram = filepath.Join(dir, "ipfs"), filepath.Join(dir, "ipfs-savepoint")
+	product := exec.Command("go", "build", "-o", productProgram, "./cmd/ipfs-savepoint")
+	product.Dir = filepath.Join("..", "..") // a module of its own
+	for _, build := range []*exec.Cmd{
+		product,
+		exec.Command("go", "build", "-o", kuboProgram, "github.com/ipfs/kubo/cmd/ipfs"),
+	} {
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n%s", build, err, out)
+			return 1
+		}
 	}
 	return run()
 }
 
-func newKubo(t *testing.T) kubo {
+func newKubo(t testing.TB) kubo {
 	t.Helper()
 	k := kubo{kuboProgram, filepath.Join(t.TempDir(), "repo")}
 	for _, args := range [][]string{
-		{"init"},
+		{"init", "--profile", "test"},
+		{"config", "Routing.Type", "none"},
 		{"config", "profile", "apply", "unixfs-v1-2025"},
 		{"config", "--json", "Import.UnixFSHAMTDirectoryMaxFanout", "16"},
 		{"config", "Import.UnixFSHAMTDirectorySizeThreshold", "4KiB"},
@@ -55,23 +62,29 @@ func newKubo(t *testing.T) kubo {
 	return k
 }
 
-// run returns what kubo prints.
-func (k kubo) run(t *testing.T, stdin io.Reader, args ...string) []byte {
+// env is the environment of a kubo that has this repository and calls nobody.
+func (k kubo) env() []string {
+	return append(os.Environ(), "IPFS_PATH="+k.repo, "IPFS_TELEMETRY=off")
+}
+
+// run returns what kubo prints. It works on the repository, or has a daemon that runs
+// do so, without asking peers.
+func (k kubo) run(t testing.TB, stdin io.Reader, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(k.program, append([]string{"--offline"}, args...)...)
-	cmd.Env = append(os.Environ(), "IPFS_PATH="+k.repo)
+	cmd.Env = k.env()
 	cmd.Stdin = stdin
 	return output(t, cmd)
 }
 
 // add returns the CID of a state written to a folder and added from there.
-func (k kubo) add(t *testing.T, documents map[string]document) string {
+func (k kubo) add(t testing.TB, documents map[string]document) string {
 	t.Helper()
 	return k.addFolder(t, folder(t, documents))
 }
 
 // folder writes the documents of a state to a new folder.
-func folder(t *testing.T, documents map[string]document) string {
+func folder(t testing.TB, documents map[string]document) string {
 	t.Helper()
 	dir := t.TempDir()
 	for path, d := range documents {
@@ -86,7 +99,7 @@ func folder(t *testing.T, documents map[string]document) string {
 	return dir
 }
 
-func (k kubo) addFolder(t *testing.T, dir string) string {
+func (k kubo) addFolder(t testing.TB, dir string) string {
 	t.Helper()
 	return line(k.run(t, nil, "add", "-r", "-H", "--empty-dirs=false", "-Q", dir))
 }
@@ -117,7 +130,7 @@ func javaScript(t *testing.T, mode string, stdin []byte, out any) bool {
 	return true
 }
 
-func output(t *testing.T, cmd *exec.Cmd) []byte {
+func output(t testing.TB, cmd *exec.Cmd) []byte {
 	t.Helper()
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

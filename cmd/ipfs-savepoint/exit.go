@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
@@ -83,6 +84,9 @@ var failures = []failure{
 	{node.ErrExposed, exitUsage, "address_exposed"},
 	{syscall.ENOTDIR, exitUsage, "not_a_folder"},
 
+	{replication.ErrNoTarget, exitUsage, "no_target"},
+	{savepoints.ErrNotReplicated, exitNotFound, "not_replicated"},
+	{savepoints.ErrFragile, exitNotFound, "fragile"},
 	{savepoints.ErrNotFound, exitNotFound, "no_savepoint"},
 	{node.ErrNoRepo, exitNotFound, "no_repository"},
 	{node.ErrUnreachable, exitNotFound, "unreachable"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -15,6 +16,8 @@ type pinJSON struct {
 	Policy string `json:"policy,omitempty"`
 	Owner  string `json:"owner,omitempty"`
 	Name   string `json:"name,omitempty"`
+	// Replicated are the targets that said they have it.
+	Replicated []string `json:"replicated,omitempty"`
 }
 
 func newPinJSON(p node.PinInfo) pinJSON {
@@ -27,7 +30,7 @@ func newPinJSON(p node.PinInfo) pinJSON {
 // line is the pin for people. A name is from outside and may hold anything.
 func (p pinJSON) line() string {
 	if p.Owner == "" {
-		return fmt.Sprintf("%s  %s", p.CID, p.Policy)
+		return fmt.Sprintf("%s  %s%s", p.CID, p.Policy, p.replicated())
 	}
 	return fmt.Sprintf("%s  %s: %q", p.CID, p.Owner, p.Name)
 }
@@ -57,6 +60,12 @@ func (e *env) pinListCommand() *cobra.Command {
 				out := make([]pinJSON, len(pins))
 				for i, p := range pins {
 					out[i] = newPinJSON(p)
+					if p.Owner != "" {
+						continue
+					}
+					if out[i].Replicated, err = b.Replication().DoneAt(p.CID); err != nil {
+						return err
+					}
 				}
 				if e.json {
 					return e.print(map[string]any{"pins": out})
@@ -70,4 +79,12 @@ func (e *env) pinListCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// replicated says where a pin is besides, for people.
+func (p pinJSON) replicated() string {
+	if len(p.Replicated) == 0 {
+		return ""
+	}
+	return "  also at " + strings.Join(p.Replicated, ", ")
 }

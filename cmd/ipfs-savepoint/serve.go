@@ -53,8 +53,15 @@ repository is made if there is none. With --keep N the copy has the newest N sav
 points of each policy; a save point that is here is given up only when N newer ones
 have been here for the time of --grace, and nothing is given up because a log says so.
 
+Where config.toml has tables [[replicate]], new save points are brought there, and
+again until they are.
+
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
-written to serve.json in the repository. Port 0 takes any free port.`,
+written to serve.json in the repository. Port 0 takes any free port.
+
+Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
+pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
+uses it.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.bank != nil {
@@ -143,6 +150,7 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	following.Go(func() {
 		b.KeepPublished(ctx, func(err error) { e.note("publishing log %s: %v", b.Origin(), err) })
 	})
+	following.Go(func() { e.replicating(ctx, b, n) })
 	if policy != nil {
 		following.Go(func() {
 			if err := b.Follow(ctx, e.followOptions(policy, o)); err != nil {

@@ -289,3 +289,21 @@ func TestClosedStoreAnswers(t *testing.T) {
 	must(t, s.Close())
 	s.Hold().Release()
 }
+
+// Bytes that were put under another block's CID are not given back, written or not.
+func TestPutOfWrongBytes(t *testing.T) {
+	s := openTestStore(t, t.TempDir())
+	defer s.Close()
+	wrong := dag.Block{CID: testBlock(1).CID, Data: []byte("wrong")}
+	must(t, s.Put(ctx, wrong))
+	for _, when := range []string{"put", "written"} {
+		if data, err := s.Get(ctx, wrong.CID); !errors.Is(err, dag.ErrHash) {
+			t.Errorf("%s: %q, %v", when, data, err)
+		}
+		must(t, s.Sync(ctx))
+	}
+	must(t, s.Put(ctx, testBlock(1)))
+	if lost := unreadable(t, s, []dag.Block{testBlock(1)}); len(lost) > 0 {
+		t.Error("not healed")
+	}
+}

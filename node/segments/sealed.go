@@ -237,7 +237,7 @@ func (c *sealedCAR) ReadAt(p []byte, off int64) (int, error) {
 // decompressed, so that the rest can be scanned.
 type lenient struct{ carFile }
 
-// badPiece is how much lenient gives up at a time.
+// badPiece is how much of a segment that is not sealed lenient gives up at a time.
 const badPiece = 4 << 10
 
 func (l lenient) ReadAt(p []byte, off int64) (int, error) {
@@ -248,7 +248,10 @@ func (l lenient) ReadAt(p []byte, off int64) (int, error) {
 		k, err := l.carFile.ReadAt(p[n:end], off)
 		if errors.Is(err, ErrDamaged) {
 			left := min(int64(end-n), l.Size()-off)
-			gap := min(int64(k)+badPiece-(off+int64(k))%badPiece, left)
+			gap := left // the rest of a frame cannot be decompressed either
+			if _, plain := l.carFile.(*plainCAR); plain {
+				gap = min(int64(k)+badPiece-(off+int64(k))%badPiece, left)
+			}
 			clear(p[n+k : n+int(gap)])
 			k, err = int(gap), nil
 		}

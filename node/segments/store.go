@@ -221,6 +221,9 @@ func (s *Store) readSound(ctx context.Context, c cid.Cid) (data []byte, damage, 
 		if !errors.Is(err, ErrDamaged) && !errors.Is(err, dag.ErrHash) {
 			return nil, nil, fmt.Errorf("read segment %d: %w", at.segment, err)
 		}
+		if at.segment == 0 {
+			return nil, nil, fmt.Errorf("put with another block's CID: %w", err) // it is no disk's fault
+		}
 		damage = fmt.Errorf("%w: segment %d, offset %d: %w", dag.ErrHash, at.segment, at.offset, err)
 		if err := s.noteBad(ctx, at, digestOf(c)); err != nil {
 			return nil, nil, errors.Join(damage, err)

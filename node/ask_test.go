@@ -1,0 +1,114 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// TestHeld: a node shows what it has over HTTP, over libp2p, and, where it has no
+// gateway, by bitswap; what it has not is not found.
+func TestHeld(t *testing.T) {
+	r := newRepo(t)
+	root, _ := putState(t, r.Blocks, 1)
+	n := serve(t, r, nil)
+	h, err := libp2p.New(libp2p.ListenAddrStrings(anySwarm))
+	must(t, err)
+	defer h.Close()
+	swap := bitswap.New(ctx, bsnet.NewFromIpfsHost(h), nil, readOnly{r.Blocks})
+	defer swap.Close()
+	bitswapOnly := h.Addrs()[0].String() + "/p2p/" + h.ID().String()
+	absent := dag.RawBlock([]byte("absent")).CID
+	for _, source := range []string{n.GatewayURL(), n.Addresses()[0], bitswapOnly} {
+		remote := dial(t, source)
+		data, err := remote.Held(ctx, root)
+		must(t, err)
+		must(t, dag.Block{CID: root, Data: data}.Check())
+		patience := 10 * time.Second
+		if source == bitswapOnly {
+			patience = 300 * time.Millisecond // a peer that has not says nothing
+		}
+		short, cancel := context.WithTimeout(ctx, patience)
+		_, err = remote.Held(short, absent)
+		cancel()
+		if !errors.Is(err, dag.ErrNotFound) {
+			t.Errorf("what is not there: %v", err)
+		}
+	}
+}
+
+// TestHeldIsCached: a gateway is told not to look elsewhere.
+func TestHeldIsCached(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Header.Get("Cache-Control"))
+		w.WriteHeader(http.StatusPreconditionFailed)
+	}))
+	defer server.Close()
+	_, err := dial(t, server.URL).Held(ctx, dag.RawBlock(nil).CID)
+	if !errors.Is(err, dag.ErrNotFound) {
+		t.Errorf("what is not there: %v", err)
+	}
+	if !slices.Equal(asked, []string{"only-if-cached"}) {
+		t.Errorf("asked with %q", asked)
+	}
+}
+
+// TestDialPeer: a peer is reached at whichever of its addresses works.
+func TestDialPeer(t *testing.T) {
+	r := newRepo(t)
+	root, _ := putState(t, r.Blocks, 1)
+	n := serve(t, r, nil)
+	id, err := r.PeerID()
+	must(t, err)
+	if id != n.PeerID().String() {
+		t.Errorf("the peer id is %s, the host's %s", id, n.PeerID())
+	}
+	other := newRepo(t)
+	remote, err := other.DialPeer([]string{"/ip4/127.0.0.1/tcp/1/p2p/" + id, n.Addresses()[0]})
+	must(t, err)
+	defer remote.Close()
+	_, err = remote.Held(ctx, root)
+	must(t, err)
+	elsewhere, err := other.PeerID()
+	must(t, err)
+	for _, bad := range [][]string{nil, {"x"}, {n.Addresses()[0], "/ip4/127.0.0.1/tcp/1/p2p/" + elsewhere}} {
+		if _, err := other.DialPeer(bad); err == nil {
+			t.Errorf("%q is taken for the addresses of one peer", bad)
+		}
+	}
+	got := PeersOf([]string{"x", "/ip4/127.0.0.1/tcp/1", n.Addresses()[0], "/ip4/127.0.0.1/tcp/1/p2p/" + elsewhere, "/ip4/127.0.0.1/tcp/1/p2p/" + id})
+	if len(got) != 2 || len(got[id]) != 2 || len(got[elsewhere]) != 1 {
+		t.Errorf("peers %v", got)
+	}
+}
+
+// TestConnect: after it the peer can ask back, whatever its own way here.
+func TestConnect(t *testing.T) {
+	a, b := serve(t, newRepo(t), nil), serve(t, newRepo(t), nil)
+	gone := strings.Replace(b.Addresses()[0], b.PeerID().String(), a.PeerID().String(), 1)
+	must(t, a.Connect(ctx, []string{"nonsense", gone, b.Addresses()[0]}))
+	if !slices.Contains(b.host.Network().Peers(), a.PeerID()) {
+		t.Error("they are not connected")
+	}
+	unknown, err := newRepo(t).PeerID()
+	must(t, err)
+	if err := a.Connect(ctx, []string{"/ip4/127.0.0.1/tcp/1/p2p/" + unknown}); err == nil {
+		t.Error("nobody is there and it is connected")
+	}
+	must(t, a.Connect(ctx, nil))
+	if _, err := peer.Decode(unknown); err != nil {
+		t.Errorf("the peer id is none: %v", err)
+	}
+}
