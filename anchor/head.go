@@ -49,6 +49,11 @@ type Head struct {
 
 func (h Head) tree() tlog.Tree { return tlog.Tree{N: h.Size, Hash: h.RootHash} }
 
+// VerifyCheckpoint reads a signed head, from wherever it came, and checks it against
+// the policy. It does not compare it with the policy's floor, which takes tiles, and
+// leaves Root undefined. The error wraps ErrUntrusted, or ErrPolicy if p is no policy.
+func VerifyCheckpoint(p *Policy, signed []byte) (Head, error) { return verifyCheckpoint(p, signed) }
+
 // verifyCheckpoint reads a signed head. The error wraps ErrUntrusted.
 func verifyCheckpoint(p *Policy, signed []byte) (Head, error) {
 	fail := func(err error) (Head, error) { return Head{}, fmt.Errorf("%w: %w", ErrUntrusted, err) }
