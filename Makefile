@@ -1,6 +1,6 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: test check race interop bench demo
+.PHONY: test check race interop hcs bench demo
 
 test:
 	go test ./...
@@ -18,6 +18,9 @@ race:
 interop:
 	cd bench/peers && test -z "$$(gofmt -l .)" && go vet ./... && go test -timeout 30m ./...
 	cd bench/stores && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
+
+hcs:
+	cd anchor/hcs/publish && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
 
 bench:
 	go test -run '^$$' -bench . -benchtime 1x ./...
