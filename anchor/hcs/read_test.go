@@ -140,6 +140,7 @@ func TestBrokenChain(t *testing.T) {
 		"first one missing": {all[1:], 1},
 		"twice the same":    {append(slices.Clone(all[:7]), all[6:]...), 8},
 		"reordered":         {append(slices.Clone(all[:6]), all[7], all[6], all[8], all[9]), 7},
+		"gap, soundly made": {all[:6].addAs(8, []byte("something")), 7},
 		"number below one":  {changed(0, func(m *hcs.Message) { m.Sequence = 0 }), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -304,6 +305,9 @@ func TestFailingMirrors(t *testing.T) {
 		"hash version 2": func() http.Handler {
 			return fixed(strings.Replace(string(pageOf("", all...)), `version":3`, `version":2`, 1))
 		},
+		"payer in another form": func() http.Handler {
+			return fixed(strings.Replace(string(pageOf("", all...)), `"0.0.1001"`, `"0.0.01001"`, -1))
+		},
 		"no payer": func() http.Handler {
 			return fixed(strings.Replace(string(pageOf("", all...)), `"0.0.1001"`, `null`, -1))
 		},
@@ -340,6 +344,34 @@ func TestFailingMirrors(t *testing.T) {
 			must(t, err)
 			if r.Mirrors[1].Err == nil || r.Newest.Head.Size != 7 || r.Agreed != all[9].Position {
 				t.Fatalf("%+v", r)
+			}
+		})
+	}
+}
+
+// Each limit ends a reading that nothing else would end.
+func TestLimits(t *testing.T) {
+	k := newKey(t, "log.example/limits")
+	all := announced(t, k)
+	// Without these a limit that does not hold would show by a test that never ends.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	const never = 10 * time.Minute
+	for name, c := range map[string]struct {
+		o    hcs.Options
+		node http.Handler
+		want string
+	}{
+		"messages": {hcs.Options{MaxMessages: 500, MirrorTimeout: never, RequestTimeout: never}, &endless{all: all}, "more than 500 messages"},
+		"mirror":   {hcs.Options{MaxMessages: 1 << 40, MirrorTimeout: 300 * time.Millisecond, RequestTimeout: never}, &endless{all: all}, "deadline"},
+		"request":  {hcs.Options{MirrorTimeout: never, RequestTimeout: 50 * time.Millisecond}, http.HandlerFunc(silent), "deadline"},
+		"page":     {hcs.Options{MirrorTimeout: never, RequestTimeout: never}, fixed(pageOf("/api/v1/topics/0.0.4711/messages?page=next")), "no messages, and a link"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := hcs.Read(ctx, k.policy, topicID, serve(t, all, c.node), c.o)
+			wantError(t, err, anchor.ErrUnavailable)
+			if ctx.Err() != nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("%v, want %q", err, c.want)
 			}
 		})
 	}

@@ -30,9 +30,12 @@ var (
 type topic []hcs.Message
 
 // add returns the topic with one more message, a second later.
-func (t topic) add(data []byte) topic {
+func (t topic) add(data []byte) topic { return t.addAs(int64(len(t))+1, data) }
+
+// addAs returns the topic with one more message, of any number.
+func (t topic) addAs(sequence int64, data []byte) topic {
 	m := hcs.Message{Topic: topicID, Payer: payerID, Time: time.Unix(1_700_000_000+int64(len(t)), 42).UTC(), Data: data}
-	m.Sequence = int64(len(t)) + 1
+	m.Sequence = sequence
 	var previous hcs.RunningHash
 	if len(t) > 0 {
 		previous = t[len(t)-1].RunningHash
