@@ -1,6 +1,7 @@
 package hcs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -294,8 +295,10 @@ func TestFailingMirrors(t *testing.T) {
 	path := "/api/v1/topics/0.0.4711/messages"
 	link := func(next string) http.Handler { return fixed(pageOf(next, all[:3]...)) }
 	for name, node := range map[string]func() http.Handler{
-		"not found":   func() http.Handler { return http.NotFoundHandler() },
-		"redirect":    func() http.Handler { return http.RedirectHandler("/elsewhere", http.StatusFound) },
+		"not found": func() http.Handler { return http.NotFoundHandler() },
+		"redirect": func() http.Handler {
+			return http.RedirectHandler(serve(t, fixed(pageOf("", all...)))[0]+path, http.StatusFound)
+		},
 		"not JSON":    func() http.Handler { return fixed("<html>") },
 		"empty":       func() http.Handler { return fixed("") },
 		"other JSON":  func() http.Handler { return fixed("{}") },
@@ -311,7 +314,9 @@ func TestFailingMirrors(t *testing.T) {
 		"no payer": func() http.Handler {
 			return fixed(strings.Replace(string(pageOf("", all...)), `"0.0.1001"`, `null`, -1))
 		},
-		"huge":          func() http.Handler { return fixed(append(pageOf("", all...), make([]byte, hcs.MaxPage)...)) },
+		"huge": func() http.Handler {
+			return fixed(append(pageOf("", all...), bytes.Repeat([]byte(" "), hcs.MaxPage)...))
+		},
 		"too many":      func() http.Handler { return fixed(pageOf("", chatter(101)...)) },
 		"empty forever": func() http.Handler { return fixed(pageOf(path + "?limit=100&order=asc&sequencenumber=gt:0")) },
 		"endless":       func() http.Handler { return &endless{all: all} },
