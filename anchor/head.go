@@ -55,10 +55,10 @@ type Head struct {
 
 func (h Head) tree() tlog.Tree { return tlog.Tree{N: h.Size, Hash: h.RootHash} }
 
-// VerifyHead reads a signed head and verifies it under p. The floor of p is not
-// checked: that takes tiles, see [OpenView]. The error wraps ErrUntrusted, or ErrPolicy
-// if p is nil.
-func VerifyHead(p *Policy, checkpoint []byte) (Head, error) { return verifyCheckpoint(p, checkpoint) }
+// VerifyCheckpoint reads a signed head, from wherever it came, and checks it against
+// the policy. It does not compare it with the policy's floor, which takes tiles, and
+// leaves Root undefined. The error wraps ErrUntrusted, or ErrPolicy if p is no policy.
+func VerifyCheckpoint(p *Policy, signed []byte) (Head, error) { return verifyCheckpoint(p, signed) }
 
 // verifyCheckpoint reads a signed head. The error wraps ErrUntrusted.
 func verifyCheckpoint(p *Policy, signed []byte) (Head, error) {

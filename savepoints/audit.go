@@ -143,7 +143,7 @@ func (a *audit) resume(ctx context.Context, o AuditOptions) error {
 	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != 1 || rec.Rules.Policies == nil {
 		return nil // damaged: from the beginning
 	}
-	head, err := anchor.VerifyHead(o.Policy.KeyOnly(), []byte(rec.Checkpoint))
+	head, err := anchor.VerifyCheckpoint(o.Policy.KeyOnly(), []byte(rec.Checkpoint))
 	if err != nil {
 		return nil
 	}

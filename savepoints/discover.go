@@ -11,7 +11,6 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
-	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
@@ -319,7 +318,7 @@ func (b *Bank) seen(p *anchor.Policy) (anchor.Head, bool, error) {
 		return anchor.Head{}, false, err
 	}
 	// Under the log's key alone: the witnesses may have been others.
-	h, err := anchor.VerifyHead(p.KeyOnly(), data)
+	h, err := anchor.VerifyCheckpoint(p.KeyOnly(), data)
 	if err != nil {
 		return anchor.Head{}, false, fmt.Errorf("%w: head of log %s that was seen before: %w", ErrDamaged, p.Origin, err)
 	}
