@@ -16,6 +16,8 @@ var (
 	ErrConflict = errors.New("conflict with an earlier save point")
 	// ErrNoLogKey: the repository follows logs and has none of its own.
 	ErrNoLogKey = errors.New("repository has no log of its own")
+	// ErrNoPolicyKey: the log names policies by a key that is not in the repository.
+	ErrNoPolicyKey = errors.New("the key under which policy ids are private is missing")
 	// ErrNoTrust: there is no trust policy for what is to be read.
 	ErrNoTrust = errors.New("no trust policy")
 	// ErrTrustConflict: another trust policy for the same log is in force.

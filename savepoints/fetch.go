@@ -326,21 +326,24 @@ func (b *Bank) catchUp(ctx context.Context, h shownHead, p *anchor.Policy) error
 }
 
 // find looks a save point up in a verified log and proves it. Only a reference by
-// block needs manifests before the choice is made; they are fetched one by one.
+// block, or by a policy whose id is private, needs manifests before the choice is made;
+// they are fetched one by one.
 func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote, o FetchOptions) (Savepoint, error) {
 	var candidates []Savepoint
 	records := map[int64][]byte{}
-	skipped := 0
+	skipped, naming := 0, b.naming(v.Head().Origin)
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return Savepoint{}, err
 		}
-		s, err := entry.Decode(e.Record)
+		s, err := entry.DecodeSavepoint(e.Record)
+		if errors.Is(err, entry.ErrUnknownType) || errors.Is(err, entry.ErrInvalid) {
+			skipped++
+		}
 		if err != nil {
-			skipped++ // of a type not known here, or broken
 			continue
 		}
-		if ref.matches(s) {
+		if ref.matches(s, naming) {
 			candidates = append(candidates, Savepoint{CID: s.Savepoint, Origin: v.Head().Origin, LogIndex: e.Index, Entry: s})
 			records[e.Index] = e.Record
 		}
@@ -349,7 +352,7 @@ func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*nod
 		o.report("%d log entries are of a type that is not known here, or broken", skipped)
 	}
 	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) {
-		if ref.Block == "" {
+		if !ref.undecided(s.Entry, naming) {
 			return s, nil
 		}
 		if err := b.fetchManifest(ctx, s, remotes); err != nil {
@@ -402,6 +405,6 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 	if err != nil {
 		return Savepoint{}, err
 	}
-	return pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry) }),
+	return pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry, b.naming(s.Origin)) }),
 		func(s Savepoint) (Savepoint, error) { return s, nil })
 }

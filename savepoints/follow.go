@@ -106,7 +106,7 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 			continue
 		}
 		s, err := b.followEntry(ctx, r, v, e)
-		if errors.Is(err, entry.ErrUnknownType) {
+		if errors.Is(err, entry.ErrNotSavepoint) {
 			continue
 		}
 		if err != nil {
@@ -120,7 +120,7 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 }
 
 func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, e anchor.Entry) (Savepoint, error) {
-	if _, err := entry.Decode(e.Record); err != nil {
+	if _, err := entry.DecodeSavepoint(e.Record); err != nil {
 		return Savepoint{}, err
 	}
 	p, err := b.policy(v.Head().Origin)
