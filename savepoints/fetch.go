@@ -351,6 +351,13 @@ func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*nod
 	if skipped > 0 {
 		o.report("%d log entries are of a type that is not known here, or broken", skipped)
 	}
+	if !ref.CID.Defined() && ref.Sequence == 0 {
+		retired, err := b.retiredIn(ctx, v)
+		if err != nil {
+			return Savepoint{}, err
+		}
+		candidates = slices.DeleteFunc(candidates, func(s Savepoint) bool { return retired[s.LogIndex] })
+	}
 	s, err := pick(ref, candidates, func(s Savepoint) (Savepoint, error) {
 		if !ref.undecided(s.Entry, naming) {
 			return s, nil

@@ -97,12 +97,16 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
+	retired, err := b.retiredIn(ctx, v)
+	if err != nil {
+		return head.Size, err
+	}
 	var errs []error
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return head.Size, err
 		}
-		if held[e.Index] {
+		if held[e.Index] || retired[e.Index] {
 			continue
 		}
 		s, err := b.followEntry(ctx, r, v, e)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
@@ -61,6 +62,27 @@ func (b *Bank) Retired(ctx context.Context) ([]Savepoint, error) {
 	return out, err
 }
 
+// retiredIn returns the indexes of the entries whose save points a log says are no longer
+// kept: nobody has to look for them. What is here of them stays.
+func (b *Bank) retiredIn(ctx context.Context, v *anchor.View) (map[int64]bool, error) {
+	h := entry.NewHistory(v.Head().Origin)
+	retired := map[int64]bool{}
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		said, err := entry.Decode(e.Record)
+		if err != nil || h.Add(e.Index, said) != nil {
+			continue
+		}
+		if r, ok := said.(*entry.Retire); ok {
+			index, _ := h.Retired(r.Policy, r.Sequence)
+			retired[index] = true
+		}
+	}
+	return retired, nil
+}
+
 // Note appends a remark of the operator to the bank's own log, of at most entry.MaxNote
 // bytes. It is public for ever.
 func (b *Bank) Note(ctx context.Context, text string) (index int64, err error) {
@@ -69,7 +91,7 @@ func (b *Bank) Note(ctx context.Context, text string) (index int64, err error) {
 		return err
 	})
 	if errors.Is(err, entry.ErrInvalid) {
-		err = fmt.Errorf("%w: %w", ErrUsage, err)
+		err = fmt.Errorf("%w: %v", ErrUsage, err) // not of an entry that somebody wrote
 	}
 	return index, err
 }

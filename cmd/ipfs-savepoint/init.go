@@ -17,7 +17,10 @@ func (e *env) initCommand() *cobra.Command {
 The file trust.policy in the repository is public: whoever restores or audits
 needs a copy, from a place that they trust. The file log.key is secret. Without
 it, after a disaster, everything can be restored, but the same log cannot be
-continued: keep a copy of it elsewhere.
+continued: "ipfs-savepoint key export" writes a copy that only you can open.
+
+With --private-ids the log names policies by a keyed hash of their ids, so that
+who sees only the log cannot guess them. Manifests have the ids all the same.
 
 With --witness the log's heads count only once witnesses have cosigned them
 (C2SP tlog-witness; "log witness" is one). Then nobody can be shown an older
@@ -34,13 +37,14 @@ history, or another one, without the witnesses' consent.`,
 			}
 			defer b.Close()
 			trust := filepath.Join(dir, "trust.policy")
-			e.note("log:           %s\ntrust policy:  %s (public: give it to whoever restores or audits)\nlog key:       %s (secret: keep a copy elsewhere)",
-				b.Origin(), trust, filepath.Join(dir, "log.key"))
+			e.note("log:           %s\ntrust policy:  %s (public: give it to whoever restores or audits)\nlog key:       %s (secret)\nWithout the log key this log cannot be continued after a disaster. Keep a copy elsewhere:\n  ipfs-savepoint key export --repo %s --to AGE-RECIPIENT -o keys.age",
+				b.Origin(), trust, filepath.Join(dir, "log.key"), dir)
 			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": trust}, "%s\n", dir)
 		},
 	}
 	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the log (may be repeated)")
 	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
+	cmd.Flags().BoolVar(&o.PrivateIDs, "private-ids", false, "name policies in the log so that their ids cannot be guessed")
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
 	return cmd
 }

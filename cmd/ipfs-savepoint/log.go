@@ -13,7 +13,7 @@ func (e *env) logCommand() *cobra.Command {
 		Args:  exactArgs(0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(e.logHeadCommand(), e.logWitnessCommand())
+	cmd.AddCommand(e.logHeadCommand(), e.logWitnessCommand(), e.logNoteCommand(), e.logFreezeCommand())
 	return cmd
 }
 

@@ -105,7 +105,7 @@ func Encode(e Entry) ([]byte, error) {
 	e.fields(w)
 	record, err := w.record()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, err
 	}
 	// What this package would not read it does not write.
 	if _, err := Decode(record); err != nil {

@@ -39,10 +39,14 @@ func (f *fields) record() ([]byte, error) {
 			qp.MapEntry(ma, f.names[i], qp.Node(n))
 		}
 	})
-	if err != nil {
-		return nil, err
+	var record []byte
+	if err == nil {
+		record, err = dag.EncodeCBOR(n)
 	}
-	return dag.EncodeCBOR(n)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return record, nil
 }
 
 // noMore refuses fields that were not read: a reader that overlooked one would believe
