@@ -316,6 +316,9 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 		return err
 	}
 	b.ledger = newLedger(b, signer)
+	if b.ledger.more, err = nextSigner(b.repo, signer); err != nil {
+		return err
+	}
 	// A damaged log must not keep anybody from reading the save points, which
 	// their receipts prove: take and verify say what is wrong.
 	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {

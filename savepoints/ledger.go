@@ -77,7 +77,10 @@ func (l *ledger) ready(ctx context.Context) error {
 	if err := l.ask(ctx); err != nil {
 		return err
 	}
-	return l.finish(ctx, nil)
+	if err := l.finish(ctx, nil); err != nil {
+		return err
+	}
+	return l.takeOver(ctx)
 }
 
 // askTimeout bounds how long the first append waits for witnesses that may have seen
@@ -210,6 +213,7 @@ func (l *ledger) regain(ctx context.Context, v *anchor.View, e anchor.Entry) err
 	if err != nil || !here {
 		return err
 	}
+	l.cosigned = min(l.cosigned, e.Index)
 	_, err = l.receipt(ctx, v, e.Index, e.Record)
 	if errors.Is(err, dag.ErrNotFound) {
 		return nil

@@ -108,7 +108,7 @@ func (b *Bank) Freeze(ctx context.Context) (index int64, err error) {
 // write runs f while nobody else writes the bank's own log.
 func (b *Bank) write(ctx context.Context, f func(*ledger) error) error {
 	if b.ledger == nil {
-		return ErrNoLogKey
+		return b.noLog()
 	}
 	select {
 	case b.taking <- struct{}{}:

@@ -96,7 +96,7 @@ func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 
 func (b *Bank) take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
 	if b.ledger == nil {
-		return Taken{}, fmt.Errorf("take: %w", ErrNoLogKey)
+		return Taken{}, fmt.Errorf("take: %w", b.noLog())
 	}
 	if err := o.check(); err != nil {
 		return Taken{}, err

@@ -21,6 +21,7 @@ type restoredJSON struct {
 func (e *env) restoreCommand() *cobra.Command {
 	var target, trust, swarmKey string
 	var from []string
+	var next afterRestore
 	cmd := &cobra.Command{
 		Use:   "restore REF --to DIR [--from SOURCE --trust FILE]",
 		Short: "Write the documents of a save point to a folder",
@@ -29,7 +30,11 @@ func (e *env) restoreCommand() *cobra.Command {
 With --from the save point is fetched first; a fresh host needs nothing but the
 trust policy of the log and one source. Everything is verified before anything
 is written, and the folder appears whole or not at all. After an interruption
-run the same command again: what was fetched is kept.`,
+run the same command again: what was fetched is kept.
+
+To let the policy go on here, --log-key continues its log with the log's key (see
+"init"); where the key is lost, --new-log begins another log, whose first entry
+names the old one. Whoever reads needs the trust policy of the new log then.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])
@@ -44,11 +49,14 @@ run the same command again: what was fetched is kept.`,
 			if err := restore.CheckTarget(dir); err != nil {
 				return err
 			}
+			if err := e.prepareNext(&next, trust, from); err != nil {
+				return err
+			}
 			with := e.toRead
 			if len(from) > 0 {
 				with = e.toReceive
 			}
-			return with(cmd.Context(), trust, func(t trusted) error {
+			err = with(cmd.Context(), trust, func(t trusted) error {
 				if err := e.keepSwarmKey(t.Bank, swarmKey); err != nil {
 					return err
 				}
@@ -56,12 +64,20 @@ run the same command again: what was fetched is kept.`,
 				if err != nil {
 					return err
 				}
+				next.restored(s, t)
 				return e.restore(cmd.Context(), t.Bank, s, dir)
 			})
+			if err != nil {
+				return err
+			}
+			return e.goOn(cmd.Context(), next)
 		},
 	}
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
 	cmd.Flags().StringArrayVar(&from, "from", nil, "`SOURCE` to ask (may be repeated; default: the repository itself)")
+	cmd.Flags().StringVar(&next.file, "log-key", "", "then continue the policy's log, whose key is in `FILE`")
+	cmd.Flags().BoolVar(&next.newLog, "new-log", false, "then begin a new log with a takeover of the policy")
+	next.flags(cmd)
 	swarmKeyFlag(cmd, &swarmKey)
 	trustFlag(cmd, &trust)
 	return cmd

@@ -44,8 +44,10 @@ type History struct {
 // policy is what a log says of a policy.
 type policy struct {
 	epoch uint64
-	last  *Anchored
-	high  *Anchored // the newest of the epoch that has a height
+	// opened is the index of the takeover that opened the epoch, -1 in epoch 0.
+	opened int64
+	last   *Anchored
+	high   *Anchored // the newest of the epoch that has a height
 	// previous is the log that it was taken over from, if it was.
 	previous   *Previous
 	savepoints map[uint64]place
@@ -90,7 +92,7 @@ func (h *History) Add(index int64, e Entry) error {
 	case *Savepoint:
 		p := h.policies[e.Policy]
 		if p == nil {
-			p = &policy{savepoints: map[uint64]place{}}
+			p = &policy{savepoints: map[uint64]place{}, opened: -1}
 			h.policies[e.Policy] = p
 		}
 		p.last = &Anchored{index, *e}
@@ -109,7 +111,7 @@ func (h *History) Add(index int64, e Entry) error {
 			p = &policy{savepoints: map[uint64]place{}, previous: e.Previous}
 			h.policies[e.Policy] = p
 		}
-		p.epoch, p.high = e.Epoch, nil
+		p.epoch, p.opened, p.high = e.Epoch, index, nil
 	case *Freeze:
 		h.frozen = true
 	}
@@ -211,6 +213,9 @@ func (h *History) Time() time.Time { return h.time }
 // Epoch is the largest of all entries.
 func (h *History) Epoch() uint64 { return h.epoch }
 
+// Frozen reports whether nothing may follow.
+func (h *History) Frozen() bool { return h.frozen }
+
 // Policies returns the keys of all policies, sorted.
 func (h *History) Policies() []PolicyKey {
 	var keys []PolicyKey
@@ -227,6 +232,15 @@ func (h *History) EpochOf(k PolicyKey) (uint64, bool) {
 		return p.epoch, true
 	}
 	return 0, false
+}
+
+// OpenedAt returns the index of the takeover that opened the epoch that a policy is in; -1
+// if there was none.
+func (h *History) OpenedAt(k PolicyKey) int64 {
+	if p := h.policies[k]; p != nil {
+		return p.opened
+	}
+	return -1
 }
 
 // Last returns the newest save point of a policy; nil if there is none.
