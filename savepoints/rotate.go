@@ -96,6 +96,9 @@ func (b *Bank) FinishRotation(ctx context.Context) error {
 			return err
 		}
 		skey, err := b.repo.ReadFile(nextKeyFile)
+		if errors.Is(err, fs.ErrNotExist) && string(policy) == b.trustText() {
+			return b.remove(nextTrustFile) // a crash left no more than that to do
+		}
 		if err != nil {
 			return err
 		}
@@ -130,4 +133,14 @@ func (b *Bank) remove(name string) error {
 		return nil
 	}
 	return err
+}
+
+// trustText is the trust policy of the own log as it is on disk; empty if it cannot be
+// read.
+func (b *Bank) trustText() string {
+	text, err := b.repo.ReadFile(trustFile)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
