@@ -57,6 +57,9 @@ names the old one. Whoever reads needs the trust policy of the new log then.`,
 				with = e.toReceive
 			}
 			err = with(cmd.Context(), trust, func(t trusted) error {
+				if err := next.check(t.Bank); err != nil {
+					return err
+				}
 				if err := e.keepSwarmKey(t.Bank, swarmKey); err != nil {
 					return err
 				}

@@ -41,6 +41,14 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	return err
 }
 
+// check refuses a repository that has a log of its own.
+func (n *afterRestore) check(b *savepoints.Bank) error {
+	if (n.file != "" || n.newLog) && b.Origin() != "" {
+		return fmt.Errorf("%w: the repository has the log %s", node.ErrRepoExists, b.Origin())
+	}
+	return nil
+}
+
 // restored notes what is restored.
 func (n *afterRestore) restored(s savepoints.Savepoint, t trusted) { n.savepoint, n.policy = s, t.file }
 
