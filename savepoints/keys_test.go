@@ -43,7 +43,7 @@ func secrets(t *testing.T, dir, name string) [][]byte {
 	text, err := os.ReadFile(filepath.Join(dir, name))
 	must(t, err)
 	skey := strings.TrimSpace(string(text))
-	parts := strings.Split(skey, "+")
+	parts := strings.SplitN(skey, "+", 5) // the last one is base64, which has + too
 	raw, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
 	must(t, err)
 	seed := raw[1:]
