@@ -3,6 +3,7 @@ module github.com/ipfs-savepoint/ipfs-savepoint
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2
 	filippo.io/torchwood v0.9.0
 	github.com/BurntSushi/toml v1.5.0
 	github.com/SaveTheRbtz/zstd-seekable-format-go/pkg v0.8.0
@@ -26,6 +27,7 @@ require (
 )
 
 require (
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/google/btree v1.1.3 // indirect
 	github.com/gorilla/mux v1.8.1 // indirect
 	github.com/libp2p/zeroconf/v2 v2.2.0 // indirect
@@ -136,7 +138,7 @@ require (
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.60.0 // indirect
 	github.com/quic-go/webtransport-go v0.11.1 // indirect
-	github.com/rogpeppe/go-internal v1.14.1
+	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/ucarion/urlpath v0.0.0-20200424170820-7ccc79b76bbb // indirect
 	github.com/whyrusleeping/cbor v0.0.0-20171005072247-63513f603b11 // indirect

@@ -36,6 +36,9 @@ type Policy struct {
 	// Quorum says that a head counts only with cosignatures: the quorum line names
 	// something else than "none".
 	Quorum bool
+	// PrivateIDs comes from "# ipfs-savepoint: private-ids": the records of the log
+	// name what they are of by keyed hashes. To this package it means nothing.
+	PrivateIDs bool
 	// Warnings are for a person: what in the file has no meaning here.
 	Warnings []string
 
@@ -203,7 +206,9 @@ func (p *Policy) parseOwn(f []string) error {
 			return fmt.Errorf("floor root %q is not the base64 of a hash", values[1])
 		}
 		p.Floor = &tlog.Tree{N: size, Hash: tlog.Hash(root)}
-	case key == "mirror" || key == "max-age" || key == "floor":
+	case key == "private-ids" && len(values) == 0:
+		p.PrivateIDs = true
+	case key == "mirror" || key == "max-age" || key == "floor" || key == "private-ids":
 		return fmt.Errorf("%s is given twice or has the wrong number of values", key)
 	default:
 		p.Warnings = append(p.Warnings, fmt.Sprintf("unknown key %q", key))
@@ -221,6 +226,9 @@ func FormatPolicy(vkey string, urls ...string) []byte {
 func logLine(vkey string, urls []string) string {
 	return strings.Join(append([]string{"log", vkey}, urls...), " ") + "\n"
 }
+
+// PrivateIDsLine is the line of a policy that sets [Policy.PrivateIDs].
+const PrivateIDsLine = "# ipfs-savepoint: private-ids\n"
 
 const policyComment = "# It is public. Whoever restores or audits needs it from a place that they trust.\n"
 

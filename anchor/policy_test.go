@@ -122,3 +122,21 @@ func TestCheckOrigin(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 }
+
+// The comment is this project's own: whoever does not know it reads the same policy.
+func TestPolicyOfPrivateIDs(t *testing.T) {
+	_, vkey, err := anchor.GenerateKey("log.example/a")
+	must(t, err)
+	plain := anchor.FormatPolicy(vkey)
+	p, err := anchor.ParsePolicy(append(plain, anchor.PrivateIDsLine...))
+	must(t, err)
+	if !p.PrivateIDs || len(p.Warnings) > 0 {
+		t.Errorf("%+v", p)
+	}
+	if p, err := anchor.ParsePolicy(plain); err != nil || p.PrivateIDs {
+		t.Errorf("without it: %+v, %v", p, err)
+	}
+	if _, err := anchor.ParsePolicy(append(plain, "# ipfs-savepoint: private-ids yes\n"...)); !errors.Is(err, anchor.ErrPolicy) {
+		t.Errorf("with a value: %v", err)
+	}
+}

@@ -11,16 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// PeerID is the repository's own libp2p peer id.
-func (r *Repo) PeerID() (string, error) {
-	key, err := r.identity()
-	if err != nil {
-		return "", err
-	}
-	id, err := peer.IDFromPrivateKey(key)
-	return id.String(), err
-}
-
 // PeersOf sorts multiaddrs that end in /p2p/<peer id> by peer id. Others are left out.
 func PeersOf(addrs []string) map[string][]string {
 	peers := map[string][]string{}

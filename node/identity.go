@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
 )
 
@@ -32,6 +33,16 @@ func (r *Repo) identity() (crypto.PrivKey, error) {
 		return nil, fmt.Errorf("%s: %w", identityFile, err)
 	}
 	return key, nil
+}
+
+// PeerID returns the id by which libp2p peers know the repository's node.
+func (r *Repo) PeerID() (string, error) {
+	key, err := r.identity()
+	if err != nil {
+		return "", err
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	return id.String(), err
 }
 
 // SwarmKey returns the swarm key of the repository, or nil: with one the node talks

@@ -42,9 +42,9 @@ type AuditReport struct {
 	// From is the first entry that was read; those before it were audited earlier, up to
 	// a head that this one extends.
 	From int64
-	// Of the entries read: those that anchor a save point, and those of types that are
-	// not known here.
-	Savepoints, Unknown int64
+	// Of the entries read: those that anchor a save point, those of other types, and
+	// those of types that are not known here.
+	Savepoints, Others, Unknown int64
 	// Of all save points: those held, whose manifests and receipts were compared with
 	// their entries, and the others.
 	Held, Absent int64
@@ -167,7 +167,7 @@ func (a *audit) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s, err := entry.Decode(e.Record)
+		said, err := entry.Decode(e.Record)
 		switch {
 		case errors.Is(err, entry.ErrUnknownType):
 			a.r.Unknown++
@@ -176,8 +176,14 @@ func (a *audit) run(ctx context.Context) error {
 			a.r.found(e.Index, err)
 			continue
 		}
-		a.r.Savepoints++
-		if err := a.rules.check(a.v.Head().Origin, s); err != nil {
+		err = a.rules.common(a.v.Head().Origin, said.Base())
+		if s, ok := said.(*entry.Savepoint); ok {
+			a.r.Savepoints++
+			err = errors.Join(err, a.rules.check(s))
+		} else {
+			a.r.Others++
+		}
+		if err != nil {
 			a.r.found(e.Index, err)
 		}
 	}
@@ -258,18 +264,27 @@ type place struct {
 	Height   *uint64 `json:"height,omitempty"` // the highest of the epoch
 }
 
-// check checks the next entry against the earlier ones and takes it in, also if it breaks
-// a rule: so one fault is found once.
-func (r *rules) check(origin string, s entry.Savepoint) error {
+// common checks what entries of all types say, against the earlier ones.
+func (r *rules) common(origin string, c entry.Common) error {
+	var errs []error
+	if c.Origin != origin {
+		errs = append(errs, fmt.Errorf("%w: it says log %q", entry.ErrContradiction, c.Origin))
+	}
+	if c.Time.Before(r.Time) {
+		errs = append(errs, fmt.Errorf("%w: time %s is before %s", entry.ErrContradiction, c.Time.Format(time.RFC3339Nano), r.Time.Format(time.RFC3339Nano)))
+	}
+	if c.Time.After(r.Time) {
+		r.Time = c.Time
+	}
+	return errors.Join(errs...)
+}
+
+// check checks the next anchor against the earlier ones of its policy and takes it in,
+// also if it breaks a rule: so one fault is found once.
+func (r *rules) check(s *entry.Savepoint) error {
 	var errs []error
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{entry.ErrContradiction}, args...)...))
-	}
-	if s.Origin != origin {
-		wrong("it says log %q", s.Origin)
-	}
-	if s.Time.Before(r.Time) {
-		wrong("time %s is before %s", s.Time.Format(time.RFC3339Nano), r.Time.Format(time.RFC3339Nano))
 	}
 	key := hex.EncodeToString(s.Policy[:])
 	last, known := r.Policies[key]
@@ -291,18 +306,16 @@ func (r *rules) check(origin string, s entry.Savepoint) error {
 	}
 	r.Policies[key] = next
 	r.Savepoints++
-	if s.Time.After(r.Time) {
-		r.Time = s.Time
-	}
 	return errors.Join(errs...)
 }
 
 // LogEntry is an entry of a log, as a person wants to see it.
 type LogEntry struct {
-	Index     int64
-	Savepoint *entry.Savepoint // nil if it is of a type that is not known here, or broken
-	Err       error            // why there is none
-	// Policy is the policy's id where the bank holds the manifest.
+	Index int64
+	Entry entry.Entry // nil if it is of a type that is not known here, or broken
+	Err   error       // why there is none
+	// Policy is the policy's id where it is the anchor of a save point of which the
+	// bank holds the manifest.
 	Policy string
 }
 
@@ -317,10 +330,8 @@ func (b *Bank) LogEntries(ctx context.Context, p *anchor.Policy, from int64, f f
 			return err
 		}
 		out := LogEntry{Index: e.Index}
-		if s, err := entry.Decode(e.Record); err != nil {
-			out.Err = err
-		} else {
-			out.Savepoint = &s
+		out.Entry, out.Err = entry.Decode(e.Record)
+		if s, ok := out.Entry.(*entry.Savepoint); ok && out.Err == nil {
 			if m, err := dag.ReadManifest(ctx, b.repo.Blocks, s.Savepoint); err == nil {
 				out.Policy = m.Policy.ID
 			}

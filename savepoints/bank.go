@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
 
@@ -24,6 +25,9 @@ const (
 	trustFile    = "trust.policy"
 	trustDir     = "trust.d"
 	instanceFile = "instance"
+	// policyKeyFile has the key under which the ids of policies are private, in
+	// hexadecimal.
+	policyKeyFile = "policy.key"
 )
 
 // Bank is an open repository as the place where save points go, and the trust
@@ -38,6 +42,7 @@ type Bank struct {
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
 	own      *anchor.Policy
+	secret   []byte // of policyKeyFile; nil if there is none
 	ledger   *ledger
 	taking   chan struct{} // holds one token while a take is in progress
 }
@@ -66,6 +71,9 @@ type InitOptions struct {
 	// Quorum is how many of them must have cosigned a head that counts; more than
 	// half of them if 0.
 	Quorum int
+	// PrivateIDs: the log names policies by a keyed hash of their ids, so that who
+	// sees only the log cannot guess them. The key is made with the repository.
+	PrivateIDs bool
 }
 
 // Init makes a repository with a log of its own in dir, which must be empty or
@@ -113,6 +121,14 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 
 // policy is the trust policy of the new log.
 func (o InitOptions) policy(vkey, url string) ([]byte, error) {
+	text, err := o.trust(vkey, url)
+	if err == nil && o.PrivateIDs {
+		text = append(text, anchor.PrivateIDsLine...)
+	}
+	return text, err
+}
+
+func (o InitOptions) trust(vkey, url string) ([]byte, error) {
 	if len(o.Witnesses) == 0 {
 		if o.Quorum != 0 {
 			return nil, fmt.Errorf("%w: a quorum of %d, and no witnesses", ErrUsage, o.Quorum)
@@ -189,12 +205,44 @@ func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey strin
 	if err := repo.WriteFile(trustFile, policy); err != nil {
 		return err
 	}
+	if p.PrivateIDs {
+		if err := newPolicyKey(repo); err != nil {
+			return err
+		}
+	}
 	if _, err := anchor.Open(ctx, logStore{repo.Blocks, repo}, signer, anchor.Options{Create: true, Policy: p}); err != nil {
 		return err
 	}
 	// The key comes last: without it the repository is a reader's, not a
 	// writer's with half a log.
 	return repo.WriteFile(logKeyFile, []byte(skey+"\n"))
+}
+
+// newPolicyKey makes the key under which the ids of policies are private. One that is
+// there is left: it may be what entries of another log of this instance were named by.
+func newPolicyKey(repo *node.Repo) error {
+	_, err := repo.ReadFile(policyKeyFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var key [entry.SecretSize]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return err
+	}
+	return repo.WriteFile(policyKeyFile, []byte(hex.EncodeToString(key[:])+"\n"))
+}
+
+// readHex reads a file of the repository that holds so many bytes in hexadecimal.
+func readHex(repo *node.Repo, name string, size int) ([]byte, error) {
+	text, err := repo.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(raw) != size {
+		return nil, fmt.Errorf("file %s does not hold %d bytes in hexadecimal", name, size) // which, is secret
+	}
+	return raw, nil
 }
 
 // Open opens the repository in dir.
@@ -271,16 +319,19 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	if signer.Name() != b.own.Origin {
 		return fmt.Errorf("%w: %s is of log %q, %s of %q", anchor.ErrPolicy, logKeyFile, signer.Name(), trustFile, b.own.Origin)
 	}
-	id, err := b.repo.ReadFile(instanceFile)
+	id, err := readHex(b.repo, instanceFile, len(b.instance))
 	if err != nil {
 		return err
 	}
-	raw, err := hex.DecodeString(strings.TrimSpace(string(id)))
-	if err != nil || len(raw) != len(b.instance) {
-		return fmt.Errorf("file %s does not hold 16 bytes in hexadecimal", instanceFile)
+	copy(b.instance[:], id)
+	b.secret, err = readHex(b.repo, policyKeyFile, entry.SecretSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	copy(b.instance[:], raw)
 	b.ledger = newLedger(b, signer)
+	if b.ledger.more, err = nextSigner(b.repo, signer); err != nil {
+		return err
+	}
 	// A damaged log must not keep anybody from reading the save points, which
 	// their receipts prove: take and verify say what is wrong.
 	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {
@@ -403,6 +454,16 @@ func (b *Bank) receiptPolicy(origin string) (*anchor.Policy, error) {
 		p = p.KeyOnly()
 	}
 	return p, err
+}
+
+// naming says how a log names policies.
+func (b *Bank) naming(origin string) entry.Naming {
+	p, ok := b.policies[origin]
+	n := entry.Naming{Private: ok && p.PrivateIDs}
+	if origin == b.Origin() {
+		n.Secret = b.secret
+	}
+	return n
 }
 
 func (b *Bank) policy(origin string) (*anchor.Policy, error) {

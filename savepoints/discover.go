@@ -397,10 +397,11 @@ func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
 		return err
 	}
 	for _, e := range slices.Backward(last) {
-		s, err := entry.Decode(e.Record)
+		said, err := entry.Decode(e.Record)
 		if err != nil {
 			continue
 		}
+		s := said.Base()
 		age := time.Since(s.Time)
 		if age < -maxAhead {
 			return fmt.Errorf("%w: the newest entry of log %s says %s, which is not yet: this machine's clock may be wrong",

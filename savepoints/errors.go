@@ -16,6 +16,15 @@ var (
 	ErrConflict = errors.New("conflict with an earlier save point")
 	// ErrNoLogKey: the repository follows logs and has none of its own.
 	ErrNoLogKey = errors.New("repository has no log of its own")
+	// ErrNoPolicyKey: the log names policies by a key that is not in the repository.
+	ErrNoPolicyKey = errors.New("the key under which policy ids are private is missing")
+	// ErrNotContinued: the keys of a log are here, and the log itself has to be found
+	// and checked before it can be continued.
+	ErrNotContinued = errors.New("the log has not been continued here yet")
+	// ErrUnwitnessed: nobody can say whether what was found of a log is its newest head.
+	ErrUnwitnessed = errors.New("no witness can say that this is the log's newest head")
+	// ErrKeys: a file of exported keys that cannot be used.
+	ErrKeys = errors.New("unusable key file")
 	// ErrNoTrust: there is no trust policy for what is to be read.
 	ErrNoTrust = errors.New("no trust policy")
 	// ErrTrustConflict: another trust policy for the same log is in force.

@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
 )
 
 // FetchOptions says what to fetch and from where.
@@ -307,55 +308,94 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 }
 
 // find looks for a save point from the end of a verified log, and proves it. Only a
-// reference by block needs manifests before the choice is made; they are fetched one by
-// one.
+// reference by block, or by a policy whose key cannot be told, needs manifests before
+// the choice is made; they are fetched one by one. What was retired is the newest of
+// nothing.
 func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*node.Remote, o FetchOptions) (Savepoint, error) {
-	skipped := 0
+	f := finding{b: b, v: v, ref: ref, remotes: remotes, naming: b.naming(v.Head().Origin), retired: map[retiredEntry]bool{}, others: map[entry.PolicyKey]bool{}}
 	for n := (v.Head().Size - 1) / anchor.BundleWidth; n >= 0 && v.Head().Size > 0; n-- {
 		entries, err := v.Bundle(ctx, n)
 		if err != nil {
 			return Savepoint{}, err
 		}
 		for _, e := range slices.Backward(entries) {
-			s, err := entry.Decode(e.Record)
-			if err != nil {
-				skipped++ // of a type not known here, or broken
-				continue
-			}
-			if !ref.matches(s) {
-				continue
-			}
-			found, ok, err := b.prove(ctx, v, e, ref, remotes)
+			found, ok, err := f.look(ctx, e)
 			if err != nil || ok {
 				return found, err
 			}
 		}
 	}
-	if skipped > 0 {
-		o.report("%d log entries are of a type that is not known here, or broken", skipped)
+	if f.skipped > 0 {
+		o.report("%d log entries are of a type that is not known here, or broken", f.skipped)
 	}
 	return Savepoint{}, fmt.Errorf("%w: %s", ErrNotFound, ref)
 }
 
+// finding is a find in progress.
+type finding struct {
+	b       *Bank
+	v       *anchor.View
+	ref     Ref
+	remotes []*node.Remote
+	naming  entry.Naming
+	skipped int
+	retired map[retiredEntry]bool    // said by later entries
+	others  map[entry.PolicyKey]bool // of other policies than the reference's
+}
+
+// retiredEntry is what an entry that retires a save point says of it.
+type retiredEntry struct {
+	policy    entry.PolicyKey
+	sequence  uint64
+	savepoint cid.Cid
+}
+
+// look reports whether an entry is what is looked for, and proves it.
+func (f *finding) look(ctx context.Context, e anchor.Entry) (Savepoint, bool, error) {
+	said, err := entry.Decode(e.Record)
+	if err != nil {
+		f.skipped++ // of a type not known here, or broken
+		return Savepoint{}, false, nil
+	}
+	switch said := said.(type) {
+	case *entry.Retire:
+		f.retired[retiredEntry{said.Policy, said.Sequence, said.Savepoint}] = true
+	case *entry.Savepoint:
+		newest := !f.ref.CID.Defined() && f.ref.Sequence == 0
+		if !f.ref.matches(*said, f.naming) || f.others[said.Policy] ||
+			newest && f.retired[retiredEntry{said.Policy, said.Sequence, said.Savepoint}] {
+			break
+		}
+		return f.prove(ctx, e)
+	}
+	return Savepoint{}, false, nil
+}
+
 // prove proves an entry that a reference can mean, and reports whether it does.
-func (b *Bank) prove(ctx context.Context, v *anchor.View, e anchor.Entry, ref Ref, remotes []*node.Remote) (Savepoint, bool, error) {
-	p, err := b.receiptPolicy(v.Head().Origin)
+func (f *finding) prove(ctx context.Context, e anchor.Entry) (Savepoint, bool, error) {
+	p, err := f.b.receiptPolicy(f.v.Head().Origin)
 	if err != nil {
 		return Savepoint{}, false, err
 	}
-	proof, err := v.Prove(ctx, e.Index, e.Record)
+	proof, err := f.v.Prove(ctx, e.Index, e.Record)
 	if err != nil {
 		return Savepoint{}, false, err
 	}
 	s, err := openProof(p, proof)
-	if err != nil || ref.Block == "" {
+	if err != nil || !f.ref.undecided(s.Entry, f.naming) {
 		return s, err == nil, err
 	}
-	if err := b.fetchManifest(ctx, s, remotes); err != nil {
+	if err := f.b.fetchManifest(ctx, s, f.remotes); err != nil {
 		return s, false, err
 	}
-	s, err = b.withManifest(ctx, s)
-	return s, err == nil && s.at(ref.Block), err
+	if s, err = f.b.withManifest(ctx, s); err != nil {
+		return s, false, err
+	}
+	if s.Manifest.Policy.ID != f.ref.Policy {
+		f.others[s.Entry.Policy] = true
+		return s, false, nil
+	}
+	return s, f.ref.Block == "" || s.at(f.ref.Block), nil
 }
 
 func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.Remote) error {
@@ -389,7 +429,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 	if err != nil {
 		return Fetched{}, err
 	}
-	s, err = pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry) }),
+	s, err = pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry, b.naming(s.Origin)) }),
 		func(s Savepoint) (Savepoint, error) { return s, nil })
 	if err != nil {
 		return Fetched{}, err

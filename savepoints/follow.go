@@ -122,6 +122,10 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
+	retired, err := b.retiredIn(ctx, v)
+	if err != nil {
+		return head.Size, err
+	}
 	old, err := outdated(ctx, v, o.Keep)
 	if err != nil {
 		return head.Size, err
@@ -131,11 +135,11 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 		if err != nil {
 			return head.Size, err
 		}
-		if held[e.Index] || old[e.Index] {
+		if held[e.Index] || old[e.Index] || retired[e.Index] {
 			continue
 		}
 		s, err := b.followEntry(ctx, r, v, e)
-		if errors.Is(err, entry.ErrUnknownType) {
+		if errors.Is(err, entry.ErrNotSavepoint) {
 			continue
 		}
 		if err != nil {
@@ -149,7 +153,7 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 }
 
 func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, e anchor.Entry) (Savepoint, error) {
-	if _, err := entry.Decode(e.Record); err != nil {
+	if _, err := entry.DecodeSavepoint(e.Record); err != nil {
 		return Savepoint{}, err
 	}
 	p, err := b.policy(v.Head().Origin)

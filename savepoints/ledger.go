@@ -15,17 +15,17 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
-// ledger keeps the bank's own log: it knows the last save point of each policy in
-// it and admits only what may follow. Guarded by Bank.taking.
+// ledger keeps the bank's own log: it knows what its entries say and admits only what
+// may follow. Guarded by Bank.taking.
 type ledger struct {
 	b      *Bank
 	signer anchor.Signer
-	log    atomic.Pointer[anchor.Log]
-	err    error                         // why the log has to be opened again, if it has
-	last   map[entry.PolicyKey]Savepoint // without manifest
-	high   map[entry.PolicyKey]Savepoint // the last one that has a height
-	time   time.Time                     // of the newest entry
-	// done is the size of the log up to which every entry has its receipt.
+	// more is the key that is to replace signer's, while both sign.
+	more    []anchor.Signer
+	log     atomic.Pointer[anchor.Log]
+	err     error          // why the log has to be opened again, if it has
+	history *entry.History // of the first done entries
+	// done is the size of the log up to which every entry that is here has its receipt.
 	done int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
@@ -52,9 +52,9 @@ func (l *ledger) head() (anchor.Head, bool) {
 
 // open opens the log anew, and reads what it holds.
 func (l *ledger) open(ctx context.Context) error {
-	l.last, l.high, l.time, l.done = map[entry.PolicyKey]Savepoint{}, map[entry.PolicyKey]Savepoint{}, time.Time{}, 0
+	l.history, l.done = entry.NewHistory(l.b.own.Origin), 0
 	var log *anchor.Log
-	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize()})
+	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize(), More: l.more})
 	l.log.Store(log)
 	if errors.Is(l.err, anchor.ErrUnavailable) {
 		// Tiles of the own log are nowhere else to be asked for.
@@ -77,7 +77,10 @@ func (l *ledger) ready(ctx context.Context) error {
 	if err := l.ask(ctx); err != nil {
 		return err
 	}
-	return l.finish(ctx, nil)
+	if err := l.finish(ctx, nil); err != nil {
+		return err
+	}
+	return l.takeOver(ctx)
 }
 
 // askTimeout bounds how long the first append waits for witnesses that may have seen
@@ -109,43 +112,53 @@ func (l *ledger) ask(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// append adds a record to the log. An error may leave open which head is on disk,
-// as a full disk in the wrong moment does: the next take reads it again.
-func (l *ledger) append(ctx context.Context, record []byte) (int64, error) {
+// append adds an entry to the log and returns its index and its record. An error may
+// leave open which head is on disk, as a full disk in the wrong moment does: the next
+// take reads it again.
+func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, error) {
+	record, err := entry.Encode(e)
+	if err != nil {
+		return 0, nil, err
+	}
 	index, _, err := l.log.Load().Append(ctx, record)
+	if err == nil {
+		err = l.history.Add(index, e)
+	}
+	if errors.Is(err, ErrConflict) {
+		return 0, nil, err // refused, and nothing has happened
+	}
 	l.err = err
 	select {
 	case l.grown <- struct{}{}:
 	default: // somebody is to look already
 	}
-	return index, err
+	return index, record, err
 }
 
-// load reads the receipts, and finishes what a crash left between the log and
-// them: an entry whose receipt is missing, or damaged, gets it.
+// load reads the receipts and then the log, and finishes what a crash left between the
+// two: an entry whose receipt is missing, or damaged, gets it.
 func (l *ledger) load(ctx context.Context) error {
 	held := map[int64]bool{}
 	l.cosigned = math.MaxInt64
-	err := l.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
-		if err == nil && s.Origin == l.b.own.Origin {
-			l.note(s)
-			held[s.LogIndex] = true
-			if _, err := openProof(l.b.own, s.Proof); err != nil {
-				l.cosigned = min(l.cosigned, s.LogIndex)
+	for _, kind := range []string{receiptKind, retiredKind} {
+		err := l.b.records(ctx, kind, func(s Savepoint, err error) (bool, error) {
+			if err == nil && s.Origin == l.b.own.Origin {
+				held[s.LogIndex] = true
+				if _, err := openProof(l.b.own, s.Proof); err != nil && kind == receiptKind {
+					l.cosigned = min(l.cosigned, s.LogIndex)
+				}
 			}
+			return true, nil
+		})
+		if err != nil {
+			return err
 		}
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	for held[l.done] {
-		l.done++
 	}
 	return l.finish(ctx, held)
 }
 
-// finish gives every entry its receipt that has none and is not in held.
+// finish reads the entries from done on. It gives each its receipt that has none and is
+// not in held, and sees to it that what was retired is.
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	h, _ := l.head()
 	size := h.Size
@@ -157,32 +170,64 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	if err != nil {
 		return err
 	}
-	whole := true
+	var lost []anchor.Entry
+	var retired []*entry.Retire
 	for e, err := range v.Entries(ctx, l.done) {
 		if err != nil {
 			return err
 		}
-		if held[e.Index] {
-			continue
+		said, err := entry.Decode(e.Record)
+		if err != nil || l.history.Add(e.Index, said) != nil {
+			continue // of a type not known here, or broken: it counts for nothing
 		}
-		if _, err := entry.Decode(e.Record); errors.Is(err, entry.ErrUnknownType) {
-			continue
+		switch said := said.(type) {
+		case *entry.Savepoint:
+			if !held[e.Index] {
+				lost = append(lost, e)
+			}
+		case *entry.Retire:
+			retired = append(retired, said)
 		}
-		_, err := l.receipt(ctx, v, e.Index, e.Record)
-		if errors.Is(err, dag.ErrNotFound) {
-			// Its IPFS blocks are not here: the repository came from an old
-			// backup, perhaps. Fetching the save point brings the receipt.
-			whole = false
-			continue
-		}
-		if err != nil {
+	}
+	for _, e := range lost {
+		if err := l.regain(ctx, v, e); err != nil {
 			return fmt.Errorf("finish save point of log entry %d: %w", e.Index, err)
 		}
 	}
-	if whole {
-		l.done = size
+	for _, r := range retired {
+		if err := l.settle(r); err != nil {
+			return fmt.Errorf("finish retiring %s: %w", r.Savepoint, err)
+		}
 	}
+	l.done = size
 	return nil
+}
+
+// regain writes the receipt of a save point that has none. One whose IPFS blocks are not
+// here gets none: the repository came from an old backup, perhaps, or the log was begun
+// by another host. Fetching the save point brings the receipt.
+func (l *ledger) regain(ctx context.Context, v *anchor.View, e anchor.Entry) error {
+	s, err := entry.DecodeSavepoint(e.Record)
+	if err != nil {
+		return err
+	}
+	if _, retired := l.history.Retired(s.Policy, s.Sequence); retired {
+		proof, err := v.Prove(ctx, e.Index, e.Record)
+		if err != nil {
+			return err
+		}
+		return l.b.repo.PutRecord(retiredKind, receiptKey(s.Origin, e.Index), proof)
+	}
+	here, err := l.b.repo.Blocks.Has(ctx, s.Savepoint)
+	if err != nil || !here {
+		return err
+	}
+	l.cosigned = min(l.cosigned, e.Index)
+	_, err = l.receipt(ctx, v, e.Index, e.Record)
+	if errors.Is(err, dag.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // receipt writes the receipt of an entry of the own log.
@@ -195,7 +240,6 @@ func (l *ledger) receipt(ctx context.Context, v *anchor.View, index int64, recor
 	if err != nil {
 		return Savepoint{}, err
 	}
-	l.note(s)
 	if s, err = l.b.withManifest(ctx, s); err != nil {
 		return Savepoint{}, err
 	}
@@ -205,16 +249,12 @@ func (l *ledger) receipt(ctx context.Context, v *anchor.View, index int64, recor
 	return s, l.b.repo.DeleteRecord(pendingKind, pendingKey(s.Entry.Policy))
 }
 
-func (l *ledger) note(s Savepoint) {
-	if last, ok := l.last[s.Entry.Policy]; !ok || last.LogIndex < s.LogIndex {
-		l.last[s.Entry.Policy] = s
-	}
-	if high, ok := l.high[s.Entry.Policy]; s.Entry.Height != nil && (!ok || high.LogIndex < s.LogIndex) {
-		l.high[s.Entry.Policy] = s
-	}
-	if s.Entry.Time.After(l.time) {
-		l.time = s.Entry.Time
-	}
+// savepoint returns a save point of the own log, with its receipt if it has one here.
+func (l *ledger) savepoint(a *entry.Anchored) (Savepoint, error) {
+	s := Savepoint{CID: a.Entry.Savepoint, Origin: l.b.own.Origin, LogIndex: a.Index, Entry: a.Entry}
+	proof, err := l.b.repo.Record(receiptKind, receiptKey(s.Origin, s.LogIndex))
+	s.Proof = proof
+	return s, err
 }
 
 // admit is asked by the log before each append.
@@ -223,28 +263,21 @@ func (l *ledger) admit(_ anchor.Head, record []byte) error {
 	if err != nil {
 		return err
 	}
-	if e.Origin != l.b.own.Origin {
-		return fmt.Errorf("%w: entry says log %q, this is %q", entry.ErrContradiction, e.Origin, l.b.own.Origin)
-	}
-	if e.Instance != l.b.instance {
+	if c := e.Base(); c.Instance != l.b.instance {
 		return fmt.Errorf("%w: entry of another instance", entry.ErrContradiction)
 	}
-	if e.Time.Before(l.time) {
-		return fmt.Errorf("%w: time %v is before the newest entry's %v", ErrConflict, e.Time, l.time)
-	}
-	last, ok := l.last[e.Policy]
-	if !ok {
-		if e.Sequence != 1 {
-			return fmt.Errorf("%w: sequence %d is the policy's first", ErrConflict, e.Sequence)
-		}
-		return nil
-	}
-	if e.Epoch != last.Entry.Epoch || e.Sequence != last.Entry.Sequence+1 {
-		return fmt.Errorf("%w: epoch %d, sequence %d after epoch %d, sequence %d",
-			ErrConflict, e.Epoch, e.Sequence, last.Entry.Epoch, last.Entry.Sequence)
-	}
-	if high, ok := l.high[e.Policy]; ok && e.Height != nil && high.Entry.Epoch == e.Epoch && *e.Height <= *high.Entry.Height {
-		return fmt.Errorf("%w: height %d does not follow height %d", ErrConflict, *e.Height, *high.Entry.Height)
+	if err := l.history.Check(e); err != nil {
+		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return nil
+}
+
+// now is the time of an entry that is made now: a clock that went back must not make
+// time do so.
+func (l *ledger) now(clock func() time.Time) time.Time {
+	t := clock().UTC()
+	if newest := l.history.Time(); t.Before(newest) {
+		return newest
+	}
+	return t
 }

@@ -126,7 +126,7 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	if out.Manifest, err = dag.ReadManifest(ctx, car, out.CID); err != nil {
 		return Proven{}, asTruncated(err)
 	}
-	if err := out.Entry.Agrees(out.Manifest, out.CID); err != nil {
+	if err := out.Entry.Agrees(out.Manifest, out.CID, entry.Naming{Private: p.PrivateIDs}); err != nil {
 		return Proven{}, err
 	}
 	if path == "" {

@@ -61,7 +61,7 @@ func (l *ledger) cosign(ctx context.Context, h anchor.Head) error {
 		if err != nil {
 			return err
 		}
-		if _, err := entry.Decode(e.Record); errors.Is(err, entry.ErrUnknownType) {
+		if _, err := entry.DecodeSavepoint(e.Record); err != nil {
 			continue
 		}
 		key := receiptKey(l.b.own.Origin, e.Index)

@@ -105,7 +105,7 @@ func outdated(ctx context.Context, v *anchor.View, keep int) (map[int64]bool, er
 		if err != nil {
 			return nil, err
 		}
-		s, err := entry.Decode(e.Record)
+		s, err := entry.DecodeSavepoint(e.Record)
 		if err != nil {
 			continue // whoever follows the entry tells
 		}

@@ -25,8 +25,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 )
 
-// age makes the receipts of a bank, in the order of their log, as old as given.
-func age(t *testing.T, b *savepoints.Bank, ages ...time.Duration) {
+// aged makes the receipts of a bank, in the order of their log, as old as given.
+func aged(t *testing.T, b *savepoints.Bank, ages ...time.Duration) {
 	t.Helper()
 	files := receiptFiles(t, b)
 	slices.Sort(files)
@@ -76,7 +76,7 @@ func TestRetain(t *testing.T) {
 			f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: url})
 			f.await(t, 5)
 			f.stop(t)
-			age(t, to, c.ages...)
+			aged(t, to, c.ages...)
 			dropped, err := to.Retain(ctx, b.Origin(), c.keep, day)
 			must(t, err)
 			if got := sequences(t, to); got != c.want || len(dropped)+len(list(t, to)) != 5 {

@@ -25,7 +25,11 @@ type Savepoint struct {
 	Proof []byte
 }
 
-const receiptKind = "receipts"
+const (
+	receiptKind = "receipts"
+	// retiredKind has the proofs of what the bank retired and does not keep.
+	retiredKind = "retired"
+)
 
 // receiptKey sorts receipts by log and index.
 func receiptKey(origin string, index int64) string {
@@ -38,7 +42,7 @@ func openProof(p *anchor.Policy, proof []byte) (Savepoint, error) {
 	if err != nil {
 		return Savepoint{}, err
 	}
-	e, err := entry.Decode(r.Record)
+	e, err := entry.DecodeSavepoint(r.Record)
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("entry %d: %w", r.Index, err)
 	}
@@ -55,7 +59,7 @@ func (b *Bank) withManifest(ctx context.Context, s Savepoint) (Savepoint, error)
 		return s, err
 	}
 	s.Manifest = m
-	if err := s.Entry.Agrees(m, s.CID); err != nil {
+	if err := s.Entry.Agrees(m, s.CID, b.naming(s.Origin)); err != nil {
 		return s, fmt.Errorf("save point %s: %w", s.CID, err)
 	}
 	return s, nil
@@ -96,12 +100,14 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 func (b *Bank) List(ctx context.Context, policy string) ([]Savepoint, error) {
 	var out []Savepoint
 	err := b.each(ctx, func(s Savepoint) (bool, error) {
-		if policy == "" || s.Entry.Policy == entry.KeyOf(s.Entry.Instance, policy) {
+		if policy == "" || (Ref{Policy: policy}).matches(s.Entry, b.naming(s.Origin)) {
 			s, err := b.withManifest(ctx, s)
 			if err != nil {
 				return false, fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
 			}
-			out = append(out, s)
+			if policy == "" || s.Manifest.Policy.ID == policy {
+				out = append(out, s)
+			}
 		}
 		return true, nil
 	})
@@ -153,7 +159,12 @@ func (b *Bank) each(ctx context.Context, f func(Savepoint) (bool, error)) error 
 // receipts calls f for every receipt, oldest first, or with the error that says
 // that one is damaged, until f says stop.
 func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, error)) error {
-	keys, err := b.repo.Records(receiptKind)
+	return b.records(ctx, receiptKind, f)
+}
+
+// records does so for one kind of records, which hold proofs of save points.
+func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error) (bool, error)) error {
+	keys, err := b.repo.Records(kind)
 	if err != nil {
 		return err
 	}
@@ -169,7 +180,7 @@ func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		proof, err := b.repo.Record(receiptKind, key)
+		proof, err := b.repo.Record(kind, key)
 		if err != nil {
 			return err
 		}
@@ -194,7 +205,7 @@ func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, err
 func (b *Bank) Resolve(ctx context.Context, ref Ref, origin string) (Savepoint, error) {
 	var candidates []Savepoint
 	err := b.each(ctx, func(s Savepoint) (bool, error) {
-		if (origin == "" || s.Origin == origin) && ref.matches(s.Entry) {
+		if (origin == "" || s.Origin == origin) && ref.matches(s.Entry, b.naming(s.Origin)) {
 			candidates = append(candidates, s)
 		}
 		return true, nil
@@ -210,25 +221,44 @@ func (b *Bank) Resolve(ctx context.Context, ref Ref, origin string) (Savepoint, 
 }
 
 // matches reports whether an entry can be what the reference means; for a
-// reference by block the manifest decides.
-func (r Ref) matches(e entry.Savepoint) bool {
+// reference by block the manifest decides, and for one by a policy whose key cannot
+// be told.
+func (r Ref) matches(e entry.Savepoint, n entry.Naming) bool {
 	if r.CID.Defined() {
 		return e.Savepoint == r.CID
 	}
-	return e.Policy == entry.KeyOf(e.Instance, r.Policy) && (r.Sequence == 0 || r.Sequence == e.Sequence)
+	key, told := n.Key(e.Instance, r.Policy)
+	return (!told || e.Policy == key) && (r.Sequence == 0 || r.Sequence == e.Sequence)
+}
+
+// undecided reports whether only the manifest says that an entry which matches is what
+// the reference means.
+func (r Ref) undecided(e entry.Savepoint, n entry.Naming) bool {
+	_, told := n.Key(e.Instance, r.Policy)
+	return !r.CID.Defined() && (r.Block != "" || !told)
 }
 
 // pick chooses among candidates in the order of their logs. complete adds the
-// manifest, which only a reference by block needs before the choice is made.
+// manifest, where only that decides (see undecided). All entries of a log that name a
+// policy by one key are of one policy, so one manifest speaks for them.
 func pick(ref Ref, candidates []Savepoint, complete func(Savepoint) (Savepoint, error)) (Savepoint, error) {
+	type named struct {
+		origin string
+		policy entry.PolicyKey
+	}
 	var found *Savepoint
+	others := map[named]bool{}
 	for _, s := range slices.Backward(candidates) { // newest first
-		if found != nil && found.Origin == s.Origin {
+		if found != nil && found.Origin == s.Origin || others[named{s.Origin, s.Entry.Policy}] {
 			continue
 		}
 		full, err := complete(s)
 		if err != nil {
 			return s, err
+		}
+		if ref.Policy != "" && full.Manifest != nil && full.Manifest.Policy.ID != ref.Policy {
+			others[named{s.Origin, s.Entry.Policy}] = true
+			continue
 		}
 		if ref.Block != "" && !full.at(ref.Block) {
 			continue

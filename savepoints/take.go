@@ -96,7 +96,7 @@ func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 
 func (b *Bank) take(ctx context.Context, source Source, o TakeOptions) (Taken, error) {
 	if b.ledger == nil {
-		return Taken{}, fmt.Errorf("take: %w", ErrNoLogKey)
+		return Taken{}, fmt.Errorf("take: %w", b.noLog())
 	}
 	if err := o.check(); err != nil {
 		return Taken{}, err
@@ -117,9 +117,9 @@ func (b *Bank) take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 	}
 	// Until the pin, nothing else keeps what is put from being collected.
 	defer b.repo.Blocks.Hold().Release()
-	t := &take{b: b, o: o, key: entry.KeyOf(b.instance, o.Policy), sink: &countingSink{store: b.repo.Blocks}}
-	if last, ok := b.ledger.last[t.key]; ok {
-		t.parent = &last
+	t := &take{b: b, o: o, sink: &countingSink{store: b.repo.Blocks}}
+	if err := t.place(ctx); err != nil {
+		return Taken{}, fmt.Errorf("take: %w", err)
 	}
 	return t.run(ctx, source)
 }
@@ -154,8 +154,29 @@ type take struct {
 	b      *Bank
 	o      TakeOptions
 	key    entry.PolicyKey
+	epoch  uint64
 	parent *Savepoint // without manifest
 	sink   *countingSink
+}
+
+// place finds the policy's place in the log: what comes next follows parent.
+func (t *take) place(ctx context.Context) error {
+	h, told := t.b.ledger.history, false
+	if t.key, told = t.b.naming(t.b.own.Origin).Key(t.b.instance, t.o.Policy); !told {
+		return fmt.Errorf("%w: %s", ErrNoPolicyKey, policyKeyFile)
+	}
+	t.epoch, _ = h.EpochOf(t.key)
+	if last := h.Last(t.key); last != nil {
+		s, err := t.b.ledger.savepoint(last)
+		t.parent = &s
+		return err
+	}
+	if from := h.TakenFrom(t.key); from != nil {
+		var err error
+		t.parent, err = t.b.newestHeld(ctx, from.Origin, t.o.Policy)
+		return err
+	}
+	return nil
 }
 
 func (t *take) run(ctx context.Context, source Source) (Taken, error) {
@@ -196,24 +217,31 @@ func (t *take) run(ctx context.Context, source Source) (Taken, error) {
 
 // checkHeight refuses a height that the policy has passed, before anything is read.
 func (t *take) checkHeight() error {
-	high, ok := t.b.ledger.high[t.key]
-	if t.o.Height == nil || !ok {
+	high := t.b.ledger.history.High(t.key)
+	if t.o.Height == nil || high == nil {
 		return nil
 	}
 	if last := *high.Entry.Height; *t.o.Height < last {
-		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, high.CID)
+		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, high.Entry.Savepoint)
 	}
 	return nil
 }
 
 // existing returns the save point that was taken at this height of this state.
 func (t *take) existing(ctx context.Context, state cid.Cid) (*Savepoint, error) {
-	high, ok := t.b.ledger.high[t.key]
-	if t.o.Height == nil || !ok || *high.Entry.Height != *t.o.Height {
+	high := t.b.ledger.history.High(t.key)
+	if t.o.Height == nil || high == nil || *high.Entry.Height != *t.o.Height {
 		return nil, nil
 	}
-	s, err := t.b.withManifest(ctx, high)
+	if _, retired := t.b.ledger.history.Retired(t.key, high.Entry.Sequence); retired {
+		return nil, fmt.Errorf("%w: policy %s was saved at height %d, and that save point was retired (%s)",
+			ErrConflict, t.o.Policy, *t.o.Height, high.Entry.Savepoint)
+	}
+	s, err := t.b.ledger.savepoint(high)
 	if err != nil {
+		return nil, err
+	}
+	if s, err = t.b.withManifest(ctx, s); err != nil {
 		return nil, err
 	}
 	if s.Manifest.State != state {
@@ -318,14 +346,11 @@ func (t *take) triggers() []dag.Trigger {
 // nothing newer, so that the save point keeps the CID that somebody may have seen;
 // else its pin is removed.
 func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) {
-	m.Sequence = 1
-	m.Time = t.o.Now().UTC()
+	m.Epoch, m.Sequence = t.epoch, 1
+	m.Time = t.b.ledger.now(t.o.Now)
 	if t.parent != nil {
-		m.Epoch, m.Sequence = t.parent.Entry.Epoch, t.parent.Entry.Sequence+1
+		m.Sequence = t.parent.Entry.Sequence + 1
 		m.Parent = &dag.Parent{Savepoint: t.parent.CID, Sequence: t.parent.Entry.Sequence}
-	}
-	if newest := t.b.ledger.time; m.Time.Before(newest) {
-		m.Time = newest // a clock that went back must not make time do so
 	}
 	old, c, err := t.pending(ctx)
 	if err != nil {
@@ -335,7 +360,7 @@ func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) 
 		again := m
 		again.Time = old.Time
 		block, err := again.Block()
-		if err != nil || block.CID == c && !old.Time.Before(t.b.ledger.time) {
+		if err != nil || block.CID == c && !old.Time.Before(t.b.ledger.history.Time()) {
 			return block, err
 		}
 	}
@@ -384,11 +409,8 @@ func (t *take) anchor(ctx context.Context, manifest dag.Block) (Savepoint, error
 	if err := t.b.repo.Pin(ctx, manifest.CID, t.o.Policy); err != nil {
 		return Savepoint{}, err
 	}
-	record, err := entry.Of(t.b.own.Origin, m, manifest.CID).Encode()
-	if err != nil {
-		return Savepoint{}, err
-	}
-	index, err := t.b.ledger.append(ctx, record)
+	e := entry.Of(t.b.own.Origin, m, manifest.CID, t.b.naming(t.b.own.Origin))
+	index, record, err := t.b.ledger.append(ctx, &e)
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("anchor %s: %w", manifest.CID, err)
 	}

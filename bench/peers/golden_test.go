@@ -26,6 +26,7 @@ func TestGolden(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	t.Run("entries", func(t *testing.T) { goldenEntries(t, k) })
 	t.Run("car", func(t *testing.T) { goldenCAR(t, k, manifestCID) })
 }
 

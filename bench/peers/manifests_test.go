@@ -11,7 +11,7 @@ import (
 // manifests is the content of manifests.json.
 type manifests struct {
 	Accepted []manifest `json:"accepted"`
-	Refused  []refused  `json:"refused"`
+	Refused  []refused  `json:"refused,omitempty"`
 }
 
 // manifest is one golden manifest.

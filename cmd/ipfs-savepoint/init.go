@@ -9,6 +9,8 @@ import (
 
 func (e *env) initCommand() *cobra.Command {
 	var o savepoints.InitOptions
+	var c continuing
+	var trust string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a repository with a log of its own",
@@ -17,30 +19,52 @@ func (e *env) initCommand() *cobra.Command {
 The file trust.policy in the repository is public: whoever restores or audits
 needs a copy, from a place that they trust. The file log.key is secret. Without
 it, after a disaster, everything can be restored, but the same log cannot be
-continued: keep a copy of it elsewhere.
+continued: "ipfs-savepoint key export" writes a copy that only you can open.
+
+With --private-ids the log names policies by a keyed hash of their ids, so that
+who sees only the log cannot guess them. Manifests have the ids all the same.
 
 With --witness the log's heads count only once witnesses have cosigned them
 (C2SP tlog-witness; "log witness" is one). Then nobody can be shown an older
-history, or another one, without the witnesses' consent.`,
+history, or another one, without the witnesses' consent.
+
+With --log-key no log is made: the one of that key is continued here. FILE is a
+copy of its log.key, with --trust, or what "key export" wrote, with -i.
+` + continueText,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := e.repoDir()
 			if err != nil {
 				return err
 			}
+			if c.file != "" {
+				keys, err := e.keys(c, trust)
+				if err == nil {
+					err = e.continueLog(cmd.Context(), keys, c)
+				}
+				if err != nil {
+					return err
+				}
+				return e.result(map[string]string{"repo": dir, "origin": keys.Origin(), "trust": filepath.Join(dir, "trust.policy")}, "%s\n", dir)
+			}
 			b, err := savepoints.Init(cmd.Context(), dir, o)
 			if err != nil {
 				return err
 			}
 			defer b.Close()
-			trust := filepath.Join(dir, "trust.policy")
-			e.note("log:           %s\ntrust policy:  %s (public: give it to whoever restores or audits)\nlog key:       %s (secret: keep a copy elsewhere)",
-				b.Origin(), trust, filepath.Join(dir, "log.key"))
-			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": trust}, "%s\n", dir)
+			policy := filepath.Join(dir, "trust.policy")
+			e.note("log:           %s\ntrust policy:  %s (public: give it to whoever restores or audits)\nlog key:       %s (secret)\nWithout the log key this log cannot be continued after a disaster. Keep a copy elsewhere:\n  ipfs-savepoint key export --repo %s --to AGE-RECIPIENT -o keys.age",
+				b.Origin(), policy, filepath.Join(dir, "log.key"), dir)
+			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": policy}, "%s\n", dir)
 		},
 	}
 	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the log (may be repeated)")
 	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
+	cmd.Flags().BoolVar(&o.PrivateIDs, "private-ids", false, "name policies in the log so that their ids cannot be guessed")
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
+	cmd.Flags().StringVar(&c.file, "log-key", "", "continue the log whose key is in `FILE`")
+	cmd.Flags().StringArrayVar(&c.from, "from", nil, "`SOURCE` of the log to be continued (may be repeated)")
+	trustFlag(cmd, &trust)
+	c.flags(cmd)
 	return cmd
 }

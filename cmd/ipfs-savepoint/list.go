@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,12 +40,19 @@ func newSavepointJSON(s savepoints.Savepoint) savepointJSON {
 
 func (e *env) listCommand() *cobra.Command {
 	var policy, trust string
+	var retired bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the save points that the repository holds",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if retired && policy != "" {
+				return usagef("what is retired is listed by what the log says, which has no policy ids: --retired goes without --policy")
+			}
 			return e.toRead(cmd.Context(), trust, func(t trusted) error {
+				if retired {
+					return e.listRetired(cmd.Context(), t)
+				}
 				list, err := t.List(cmd.Context(), policy)
 				if err != nil {
 					return err
@@ -59,6 +67,7 @@ func (e *env) listCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&retired, "retired", false, "list those that were retired, instead")
 	cmd.Flags().StringVar(&policy, "policy", "", "only those of the policy `ID`")
 	trustFlag(cmd, &trust)
 	return cmd
@@ -70,6 +79,25 @@ func listJSON(list []savepoints.Savepoint) []savepointJSON {
 		out[i] = newSavepointJSON(s)
 	}
 	return out
+}
+
+func (e *env) listRetired(ctx context.Context, t trusted) error {
+	list, err := t.Retired(ctx)
+	if err != nil {
+		return err
+	}
+	out := []retiredJSON{}
+	for _, s := range list {
+		r := retiredJSON{s.CID.String(), s.Entry.Sequence, s.Entry.Epoch, s.Entry.Time.Format(dag.TimeFormat), s.Origin, s.LogIndex}
+		out = append(out, r)
+		if !e.json {
+			fmt.Fprintf(e.out, "retired  %s  sequence %d, log entry %d\n", r.Savepoint, r.Sequence, r.LogIndex)
+		}
+	}
+	if e.json {
+		return e.print(map[string]any{"retired": out})
+	}
+	return nil
 }
 
 func (e *env) table(list []savepoints.Savepoint) error {

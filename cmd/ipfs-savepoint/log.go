@@ -13,7 +13,10 @@ func (e *env) logCommand() *cobra.Command {
 		Args:  exactArgs(0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(e.logHeadCommand(), e.logEntriesCommand(), e.logAuditCommand(), e.logProveCommand(), e.logVerifyProofCommand(), e.logWitnessCommand())
+	cmd.AddCommand(
+		e.logHeadCommand(), e.logEntriesCommand(), e.logAuditCommand(), e.logProveCommand(), e.logVerifyProofCommand(),
+		e.logNoteCommand(), e.logFreezeCommand(), e.logWitnessCommand(),
+	)
 	return cmd
 }
 

@@ -19,6 +19,7 @@ type auditJSON struct {
 	Freshness  savepoints.Freshness `json:"freshness"`
 	From       int64                `json:"from"`
 	Savepoints int64                `json:"savepoints"`
+	Others     int64                `json:"others"`
 	Unknown    int64                `json:"unknown"`
 	Held       int64                `json:"held"`
 	Absent     int64                `json:"absent"`
@@ -78,10 +79,10 @@ where this one ended, if nothing was wrong.`,
 func (e *env) printAudit(r savepoints.AuditReport) error {
 	out := auditJSON{
 		Origin: r.Head.Origin, Size: r.Head.Size, RootHash: base64.StdEncoding.EncodeToString(r.Head.RootHash[:]), Freshness: r.Freshness,
-		From: r.From, Savepoints: r.Savepoints, Unknown: r.Unknown, Held: r.Held, Absent: r.Absent, Wrong: r.Wrong, Findings: []findingJSON{},
+		From: r.From, Savepoints: r.Savepoints, Others: r.Others, Unknown: r.Unknown, Held: r.Held, Absent: r.Absent, Wrong: r.Wrong, Findings: []findingJSON{},
 	}
-	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of unknown types\nsave points %d held and compared, %d not here\nfreshness   %s\n",
-		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Unknown, r.Held, r.Absent, r.Freshness.Words())
+	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of other types, %d of unknown ones\nsave points %d held and compared, %d not here\nfreshness   %s\n",
+		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Others, r.Unknown, r.Held, r.Absent, r.Freshness.Words())
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, findingJSON{f.Index, f.Err.Error()})
 		text += fmt.Sprintf("WRONG       entry %d: %v\n", f.Index, f.Err)
@@ -130,7 +131,12 @@ With --json there is one document a line.`,
 						out.Error = le.Err.Error()
 						return e.result(out, "%d\t-\t%v\n", le.Index, le.Err)
 					}
-					s := le.Savepoint
+					c := le.Entry.Base()
+					out.Type, out.Epoch, out.Time = le.Entry.Type(), c.Epoch, c.Time.Format(dag.TimeFormat)
+					s, ok := le.Entry.(*entry.Savepoint)
+					if !ok {
+						return e.result(out, "%d\t%s\t-\t%s\n", le.Index, out.Type, out.Time)
+					}
 					out.Type, out.Savepoint, out.PolicyKey = entry.TypeSavepoint, s.Savepoint.String(), fmt.Sprintf("%x", s.Policy)
 					out.Epoch, out.Sequence, out.Height, out.Time = s.Epoch, s.Sequence, s.Height, s.Time.Format(dag.TimeFormat)
 					name := le.Policy

@@ -24,6 +24,7 @@ type restoredJSON struct {
 func (e *env) restoreCommand() *cobra.Command {
 	var target string
 	var o fetchFlags
+	var next afterRestore
 	cmd := &cobra.Command{
 		Use:   "restore REF --to DIR [--from SOURCE --trust FILE]",
 		Short: "Write the documents of a save point to a folder",
@@ -33,7 +34,11 @@ With --from the save point is fetched first, and without it where it is not in t
 repository and the trust policy names places to ask; a fresh host needs nothing but
 the trust policy of the log and one source. Everything is verified before anything
 is written, and the folder appears whole or not at all. After an interruption
-run the same command again: what was fetched is kept.`,
+run the same command again: what was fetched is kept.
+
+To let the policy go on here, --log-key continues its log with the log's key (see
+"init"); where the key is lost, --new-log begins another log, whose first entry
+names the old one. Whoever reads needs the trust policy of the new log then.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])
@@ -48,11 +53,17 @@ run the same command again: what was fetched is kept.`,
 			if err := restore.CheckTarget(dir); err != nil {
 				return err
 			}
+			if err := e.prepareNext(&next, o.trust, o.from); err != nil {
+				return err
+			}
 			with := e.toRead
 			if len(o.from) > 0 || e.namesPlaces(o.trust) {
 				with = e.toReceive
 			}
-			return with(cmd.Context(), o.trust, func(t trusted) error {
+			err = with(cmd.Context(), o.trust, func(t trusted) error {
+				if err := next.check(t.Bank); err != nil {
+					return err
+				}
 				if err := e.keepSwarmKey(t.Bank, o.swarmKey); err != nil {
 					return err
 				}
@@ -60,12 +71,20 @@ run the same command again: what was fetched is kept.`,
 				if err != nil {
 					return err
 				}
+				next.restored(s.Savepoint, t)
 				return e.restore(cmd.Context(), t.Bank, s, dir)
 			})
+			if err != nil {
+				return err
+			}
+			return e.goOn(cmd.Context(), next)
 		},
 	}
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
 	o.add(cmd, "default: the repository itself")
+	cmd.Flags().StringVar(&next.file, "log-key", "", "then continue the policy's log, whose key is in `FILE`")
+	cmd.Flags().BoolVar(&next.newLog, "new-log", false, "then begin a new log with a takeover of the policy")
+	next.flags(cmd)
 	return cmd
 }
 

@@ -145,8 +145,8 @@ func (f *forger) forge(ctx context.Context) (car, policy []byte, err error) {
 		return nil, nil, err
 	}
 	another := cid.NewCidV1(cid.DagCBOR, dag.RawBlock([]byte("another save point")).CID.Hash())
-	first := entry.Of(f.origin, &f.manifest, another)
-	second := entry.Of(f.origin, &f.manifest, manifest.CID)
+	first := entry.Of(f.origin, &f.manifest, another, entry.Naming{})
+	second := entry.Of(f.origin, &f.manifest, manifest.CID, entry.Naming{})
 	f.entry(&second)
 	proof, policy, err := f.anchor(ctx, first, second)
 	if err != nil {

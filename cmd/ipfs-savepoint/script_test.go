@@ -77,6 +77,7 @@ func TestScript(t *testing.T) {
 			"proxy":        cmdProxy,       // proxy VAR TARGET LIE
 			"craft":        cmdCraft,       // craft KIND FILE TRUST
 			"bad-names":    cmdBadNames,    // bad-names KIND DIR
+			"identity":     cmdIdentity,    // identity FILE VAR
 		},
 	})
 }

@@ -37,6 +37,7 @@ func newTakenJSON(t savepoints.Taken) takenJSON {
 func (e *env) takeCommand() *cobra.Command {
 	var o savepoints.TakeOptions
 	var height, wait string
+	var c continuing
 	cmd := &cobra.Command{
 		Use:   "take SOURCE --policy ID",
 		Short: "Save the files of a folder as the next save point of a policy",
@@ -50,7 +51,10 @@ point that is there.
 --wait witnessed waits until the quorum of witnesses that the log's trust policy
 demands has cosigned the entry, a minute or as long as is said. If it does not
 come about in time, the save point has been taken all the same; the exit status
-is 4, and "serve" or a later take goes on asking.`,
+is 4, and "serve" or a later take goes on asking.
+
+Where "key import" has brought the keys of a log, --from SOURCE continues it
+first; see there.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("height") {
@@ -72,6 +76,11 @@ is 4, and "serve" or a later take goes on asking.`,
 				return err
 			}
 			defer folder.Close()
+			if len(c.from) > 0 {
+				if err := e.continueLog(cmd.Context(), savepoints.Keys{}, c); err != nil {
+					return err
+				}
+			}
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
 				return e.take(cmd, b, folder, o)
 			})
@@ -82,6 +91,8 @@ is 4, and "serve" or a later take goes on asking.`,
 	f.StringArrayVar(&o.Blocks, "block", nil, "`TAG` of the save-state block (may be repeated)")
 	f.StringVar(&height, "height", "", "number of executed policy blocks `N`")
 	f.StringVar(&wait, "wait", "", "`witnessed[=DURATION]`: wait for the witnesses")
+	f.StringArrayVar(&c.from, "from", nil, "`SOURCE` of a log to be continued whose keys were imported (may be repeated)")
+	f.BoolVar(&c.unwitnessed, "unwitnessed", false, "continue a log that has no witnesses")
 	f.StringVar(&o.Provider, "provider", "folder", "`NAME` of what keeps the state, for the manifest")
 	return cmd
 }

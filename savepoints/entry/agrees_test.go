@@ -1,6 +1,7 @@
 package entry_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -17,11 +18,11 @@ func TestAgrees(t *testing.T) {
 		Height: height(1000), Time: sample().Time,
 	}
 	c := sample().Savepoint
-	s := entry.Of("log.example/a", m, c)
+	s := entry.Of("log.example/a", m, c, entry.Naming{})
 	if !equal(s, sample()) {
 		t.Fatalf("entry of the manifest: %+v", s)
 	}
-	if err := s.Agrees(m, c); err != nil {
+	if err := s.Agrees(m, c, entry.Naming{}); err != nil {
 		t.Fatal(err)
 	}
 	m.Time = m.Time.In(time.UTC)
@@ -42,7 +43,7 @@ func TestAgrees(t *testing.T) {
 		if field == "height present" {
 			with.Height = nil
 		}
-		err := other.Agrees(&with, c)
+		err := other.Agrees(&with, c, entry.Naming{})
 		if !errors.Is(err, entry.ErrContradiction) || !strings.Contains(err.Error(), strings.Fields(field)[0]) {
 			t.Errorf("%s: %v", field, err)
 		}
@@ -55,8 +56,40 @@ func TestAgrees(t *testing.T) {
 	} {
 		with := *m
 		change(&with)
-		if err := s.Agrees(&with, c); !errors.Is(err, entry.ErrContradiction) {
+		if err := s.Agrees(&with, c, entry.Naming{}); !errors.Is(err, entry.ErrContradiction) {
 			t.Errorf("manifest with another %s: %v", field, err)
 		}
+	}
+}
+
+const privateKey = "b2ac2db19913a92471654aadcc47fb1b2d37cf7b770a6234e14ecd320391cc7a"
+
+// A keyed name of a policy is compared by who has the key; for others the CID binds
+// entry and manifest.
+func TestAgreesPrivately(t *testing.T) {
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	writer, stranger := entry.Naming{Private: true, Secret: secret}, entry.Naming{Private: true}
+	m := &dag.Manifest{Instance: sample().Instance, Policy: dag.Policy{ID: "policy-1"}, Sequence: 7, Epoch: 1, Height: height(1000), Time: sample().Time}
+	s := entry.Of("log.example/a", m, sample().Savepoint, writer)
+	// HMAC-SHA-256 as Python's hmac module gives it.
+	if got := hex.EncodeToString(s.Policy[:]); got != privateKey {
+		t.Errorf("key of the policy: %s", got)
+	}
+	must(t, s.Agrees(m, sample().Savepoint, writer))
+	must(t, s.Agrees(m, sample().Savepoint, stranger))
+	if err := s.Agrees(m, sample().Savepoint, entry.Naming{}); !errors.Is(err, entry.ErrContradiction) {
+		t.Errorf("read as if it were not private: %v", err)
+	}
+	other := *m
+	other.Policy.ID = "policy-2"
+	if err := s.Agrees(&other, sample().Savepoint, writer); !errors.Is(err, entry.ErrContradiction) {
+		t.Errorf("another policy: %v", err)
+	}
+	other.Sequence++
+	if err := s.Agrees(&other, sample().Savepoint, stranger); !errors.Is(err, entry.ErrContradiction) {
+		t.Errorf("another sequence: %v", err)
+	}
+	if _, ok := stranger.Key(m.Instance, "policy-1"); ok {
+		t.Error("a stranger can tell the key")
 	}
 }

@@ -37,8 +37,8 @@ func sample() entry.Savepoint {
 		instance[i] = byte(i)
 	}
 	return entry.Savepoint{
-		Origin: "log.example/a", Instance: instance, Epoch: 1, Policy: entry.KeyOf(instance, "policy-1"),
-		Sequence: 7, Height: height(1000), Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		Common: entry.Common{Origin: "log.example/a", Instance: instance, Epoch: 1, Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)},
+		Policy: entry.KeyOf(instance, "policy-1"), Sequence: 7, Height: height(1000),
 		Savepoint: cid.NewCidV1(cid.DagCBOR, dag.RawBlock([]byte("manifest")).CID.Hash()),
 	}
 }
@@ -69,7 +69,7 @@ func TestGolden(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("encoded\n%x, not\n%x", got, want)
 	}
-	s, err := entry.Decode(want)
+	s, err := entry.DecodeSavepoint(want)
 	must(t, err)
 	if !equal(s, sample()) {
 		t.Errorf("decoded %+v", s)
@@ -80,8 +80,11 @@ func TestDecodeOfEncode(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		number := rapid.OneOf(rapid.Uint64Range(1, 30), rapid.Uint64Range(1, math.MaxInt64))
 		s := entry.Savepoint{
-			Origin: rapid.String().Draw(rt, "origin"), Epoch: number.Draw(rt, "epoch") - 1, Sequence: number.Draw(rt, "sequence"),
-			Time: time.Unix(rapid.Int64Range(-62135596800, 253402300799).Draw(rt, "seconds"), rapid.Int64Range(0, 999999999).Draw(rt, "ns")).UTC(),
+			Common: entry.Common{
+				Origin: rapid.String().Draw(rt, "origin"), Epoch: number.Draw(rt, "epoch") - 1,
+				Time: time.Unix(rapid.Int64Range(-62135596800, 253402300799).Draw(rt, "seconds"), rapid.Int64Range(0, 999999999).Draw(rt, "ns")).UTC(),
+			},
+			Sequence: number.Draw(rt, "sequence"),
 		}
 		copy(s.Instance[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(rt, "instance"))
 		copy(s.Policy[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(rt, "policy"))
@@ -91,15 +94,15 @@ func TestDecodeOfEncode(t *testing.T) {
 		}
 		record, err := s.Encode()
 		must(rt, err)
-		got, err := entry.Decode(record)
+		got, err := entry.DecodeSavepoint(record)
 		must(rt, err)
 		if !equal(got, s) {
 			rt.Fatalf("%+v became %+v", s, got)
 		}
-		if _, err := entry.Decode(append(record, 0)); !errors.Is(err, entry.ErrInvalid) {
+		if _, err := entry.DecodeSavepoint(append(record, 0)); !errors.Is(err, entry.ErrInvalid) {
 			rt.Fatalf("with a byte more: %v", err)
 		}
-		if _, err := entry.Decode(record[:len(record)-1]); !errors.Is(err, entry.ErrInvalid) {
+		if _, err := entry.DecodeSavepoint(record[:len(record)-1]); !errors.Is(err, entry.ErrInvalid) {
 			rt.Fatalf("with a byte less: %v", err)
 		}
 	})
@@ -179,12 +182,12 @@ func TestDecodeRefuses(t *testing.T) {
 			wrong[key] = append(wrong[key], nil)
 		}
 		for i, v := range wrong[key] {
-			if got, err := entry.Decode(altered(t, map[string]datamodel.Node{key: v})); !errors.Is(err, entry.ErrInvalid) || errors.Is(err, entry.ErrUnknownType) {
+			if got, err := entry.DecodeSavepoint(altered(t, map[string]datamodel.Node{key: v})); !errors.Is(err, entry.ErrInvalid) || errors.Is(err, entry.ErrUnknownType) {
 				t.Errorf("%s, case %d: %+v, %v", key, i, got, err)
 			}
 		}
 	}
-	got, err := entry.Decode(altered(t, map[string]datamodel.Node{"height": nil}))
+	got, err := entry.DecodeSavepoint(altered(t, map[string]datamodel.Node{"height": nil}))
 	if err != nil || got.Height != nil {
 		t.Errorf("without height: %v, %v", got.Height, err)
 	}
@@ -213,7 +216,7 @@ func TestDecodeRefusesOtherEncodings(t *testing.T) {
 		"long integer":      append([]byte{0xaa, 0x61, 'v', 0x18, 0x01}, record[4:]...),
 		"negative zero":     append([]byte{0xaa, 0x61, 'v', 0xf9, 0x80, 0x00}, record[4:]...),
 	} {
-		if got, err := entry.Decode(other); !errors.Is(err, entry.ErrInvalid) {
+		if got, err := entry.DecodeSavepoint(other); !errors.Is(err, entry.ErrInvalid) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -232,7 +235,7 @@ func TestDecodeRefusesOtherEncodings(t *testing.T) {
 			t.Fatalf("%s is not found in the record", key)
 		}
 		twice := bytes.Join([][]byte{{0xab}, record[1 : i+len(pair)], pair, record[i+len(pair):]}, nil)
-		if got, err := entry.Decode(twice); !errors.Is(err, entry.ErrInvalid) {
+		if got, err := entry.DecodeSavepoint(twice); !errors.Is(err, entry.ErrInvalid) {
 			t.Errorf("%s twice: %+v, %v", key, got, err)
 		}
 	}
@@ -241,12 +244,12 @@ func TestDecodeRefusesOtherEncodings(t *testing.T) {
 // What a later version may write is skipped, whatever else it says.
 func TestUnknownType(t *testing.T) {
 	for name, change := range map[string]map[string]datamodel.Node{
-		"type":              {"type": basicnode.NewString("takeover")},
+		"type":              {"type": basicnode.NewString("Savepoint")},
 		"version":           {"v": basicnode.NewInt(2)},
-		"other fields gone": {"type": basicnode.NewString("note"), "policy": nil, "sequence": nil, "savepoint": nil, "time": nil},
+		"other fields gone": {"type": basicnode.NewString("later"), "policy": nil, "sequence": nil, "savepoint": nil, "time": nil},
 		"other kinds":       {"v": basicnode.NewInt(9), "sequence": basicnode.NewString("x"), "instance": basicnode.NewInt(0)},
 	} {
-		if _, err := entry.Decode(altered(t, change)); !errors.Is(err, entry.ErrUnknownType) || errors.Is(err, entry.ErrInvalid) {
+		if _, err := entry.DecodeSavepoint(altered(t, change)); !errors.Is(err, entry.ErrUnknownType) || !errors.Is(err, entry.ErrNotSavepoint) || errors.Is(err, entry.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+)
+
+// afterRestore says how the policy goes on once its state is restored.
+type afterRestore struct {
+	continuing
+	newLog bool
+
+	keys      savepoints.Keys
+	savepoint savepoints.Savepoint
+	policy    []byte // the trust policy of its log
+}
+
+// prepareNext refuses what could not be done later, before anything is restored.
+func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
+	if n.file == "" && !n.newLog {
+		return nil
+	}
+	if n.file != "" && n.newLog {
+		return usagef("either --log-key FILE or --new-log")
+	}
+	if e.bank != nil {
+		return fmt.Errorf("%w: stop it first", node.ErrHeld)
+	}
+	if n.newLog {
+		if trust == "" {
+			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
+		}
+		return nil
+	}
+	n.continuing.from = from
+	keys, err := e.keys(n.continuing, trust)
+	n.keys = keys
+	return err
+}
+
+// check refuses a repository that has a log of its own.
+func (n *afterRestore) check(b *savepoints.Bank) error {
+	if (n.file != "" || n.newLog) && b.Origin() != "" {
+		return fmt.Errorf("%w: the repository has the log %s", node.ErrRepoExists, b.Origin())
+	}
+	return nil
+}
+
+// restored notes what is restored.
+func (n *afterRestore) restored(s savepoints.Savepoint, t trusted) { n.savepoint, n.policy = s, t.file }
+
+// goOn takes over the policy.
+func (e *env) goOn(ctx context.Context, n afterRestore) error {
+	var err error
+	switch {
+	case n.file != "":
+		err = e.continueLog(ctx, n.keys, n.continuing)
+	case n.newLog:
+		err = e.takeOver(func(dir string) (*savepoints.Bank, error) {
+			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy})
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("the state is restored, and the policy cannot go on here yet (see \"init --log-key\"): %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package savepoints_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+)
+
+// exportKeys returns the file and what it holds.
+func exportKeys(t *testing.T, b *savepoints.Bank) ([]byte, savepoints.Keys) {
+	t.Helper()
+	mine, yours := newIdentity(t), newIdentity(t)
+	var file bytes.Buffer
+	must(t, b.ExportKeys(&file, mine.Recipient(), yours.Recipient()))
+	if _, err := savepoints.OpenKeys(bytes.NewReader(file.Bytes()), newIdentity(t)); !errors.Is(err, savepoints.ErrKeys) {
+		t.Errorf("opened by a stranger: %v", err)
+	}
+	_, err := savepoints.OpenKeys(bytes.NewReader(file.Bytes()), yours)
+	must(t, err)
+	keys, err := savepoints.OpenKeys(bytes.NewReader(file.Bytes()), mine)
+	must(t, err)
+	if keys.Origin() != b.Origin() {
+		t.Errorf("keys of %q", keys.Origin())
+	}
+	return file.Bytes(), keys
+}
+
+// secrets are the forms in which the secret key of a log may show.
+func secrets(t *testing.T, dir, name string) [][]byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	must(t, err)
+	skey := strings.TrimSpace(string(text))
+	parts := strings.SplitN(skey, "+", 5) // the last one is base64, which has + too
+	raw, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
+	must(t, err)
+	seed := raw[1:]
+	if len(seed) != 32 {
+		t.Fatalf("a seed of %d bytes", len(seed))
+	}
+	return [][]byte{[]byte(skey), []byte(parts[len(parts)-1]), seed, []byte(fmt.Sprintf("%x", seed)), []byte(base64.StdEncoding.EncodeToString(seed))}
+}
+
+// The log's key is in its file and nowhere else: not in the store, the log, the records,
+// an archive, an exported file, or what is printed.
+func TestTheLogKeyIsNowhere(t *testing.T) {
+	b := initBank(t)
+	s := take(t, b, someState(), "p")
+	_, err := b.RotateKey(ctx)
+	must(t, err)
+	take(t, b, smallState(1), "p")
+	dir := b.Repo().Dir()
+	all := append(secrets(t, dir, "log.key"), secrets(t, dir, "log.next.key")...)
+	check := func(where string, data []byte) {
+		for _, secret := range all {
+			if bytes.Contains(data, secret) {
+				t.Errorf("%s has the key", where)
+			}
+		}
+	}
+	var car bytes.Buffer
+	must(t, b.Export(ctx, s.Savepoint, &car))
+	check("the archive", car.Bytes())
+	file, keys := exportKeys(t, b)
+	check("the exported file", file)
+	check("what is printed", fmt.Appendf(nil, "%v %+v %#v %s", keys, keys, keys, keys))
+	public, err := b.PublicKeys()
+	must(t, err)
+	check("what is shown", fmt.Appendf(nil, "%+v", public))
+	_, err = anchor.NewSigner(string(all[0]) + "x")
+	if err == nil {
+		t.Fatal("a key with a letter more is a key")
+	}
+	check("an error", []byte(err.Error()))
+	must(t, b.Repo().Blocks.Seal(ctx))
+	seen := 0
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "log.key" || d.Name() == "log.next.key" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		seen++
+		check(path, data)
+		return err
+	}))
+	if seen < 10 {
+		t.Errorf("looked at %d files", seen)
+	}
+}
+
+// Whatever is wrong with a file of keys, nothing is taken from it.
+func TestOpenKeysRefuses(t *testing.T) {
+	b := initBank(t)
+	id := newIdentity(t)
+	var file bytes.Buffer
+	must(t, b.ExportKeys(&file, id.Recipient()))
+	for what, data := range map[string][]byte{
+		"empty": nil, "text": []byte("hello"), "half": file.Bytes()[:file.Len()/2],
+		"a byte changed": bytes.Replace(file.Bytes(), []byte("\n"), []byte("\nA"), 4),
+	} {
+		if k, err := savepoints.OpenKeys(bytes.NewReader(data), id); !errors.Is(err, savepoints.ErrKeys) {
+			t.Errorf("%s: %v, %v", what, k, err)
+		}
+	}
+	if err := b.ExportKeys(&file); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("exported to nobody: %v", err)
+	}
+	if _, err := savepoints.Recipient("age1nonsense"); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("a wrong recipient: %v", err)
+	}
+	// A key and the policy of another log.
+	other := initBank(t)
+	skey, err := os.ReadFile(filepath.Join(b.Repo().Dir(), "log.key"))
+	must(t, err)
+	policy, err := other.TrustPolicy()
+	must(t, err)
+	if _, err := savepoints.LogKey(skey, policy); !errors.Is(err, savepoints.ErrKeys) {
+		t.Errorf("the key of another log: %v", err)
+	}
+	if _, err := savepoints.LogKey([]byte("x"), policy); !errors.Is(err, savepoints.ErrKeys) {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+func TestImportKeys(t *testing.T) {
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{PrivateIDs: true})
+	must(t, err)
+	t.Cleanup(func() { b.Close() })
+	first := take(t, b, smallState(1), "p")
+	keys := keysOf(t, b)
+	if err := initBank(t).ImportKeys(keys); !errors.Is(err, node.ErrRepoExists) {
+		t.Errorf("into a bank with a log: %v", err)
+	}
+	r, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "next"))
+	must(t, err)
+	must(t, r.ImportKeys(keys))
+	if _, err := r.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, savepoints.ErrNotContinued) {
+		t.Errorf("take: %v", err)
+	}
+	if _, err := r.Note(ctx, "x"); !errors.Is(err, savepoints.ErrNotContinued) {
+		t.Errorf("note: %v", err)
+	}
+	must(t, r.Close())
+	next, err := continueOn(t, r.Repo().Dir(), savepoints.ContinueOptions{Sources: []string{serve(t, b).GatewayURL()}, Unwitnessed: true})
+	must(t, err)
+	// The key under which policies are named came too: it is the same policy.
+	if s := take(t, next, smallState(2), "p"); s.Entry.Policy != first.Entry.Policy || s.Entry.Sequence != 2 || s.Entry.Epoch != 1 {
+		t.Errorf("%+v", s.Entry)
+	}
+}
+
+// While a key is replaced, heads are believed by the old policy and by the new one; after
+// it by the new one.
+func TestRotateKey(t *testing.T) {
+	w := newRegulator(t)
+	b := newWitnessedBank(t, w)
+	if err := b.FinishRotation(ctx); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("finished before it began: %v", err)
+	}
+	before, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
+	must(t, err)
+	old, err := b.TrustPolicy()
+	must(t, err)
+	next, err := b.RotateKey(ctx)
+	must(t, err)
+	if bytes.Equal(old, next) {
+		t.Fatal("the policies are the same")
+	}
+	if _, err := b.RotateKey(ctx); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("rotated twice: %v", err)
+	}
+	// Nothing that both signed is published yet.
+	if err := b.FinishRotation(ctx); !errors.Is(err, savepoints.ErrConflict) {
+		t.Errorf("finished too early: %v", err)
+	}
+	b = reopen(t, b)
+	_, err = b.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
+	must(t, err)
+	h, err := b.Head(ctx, "")
+	must(t, err)
+	for _, text := range [][]byte{old, next} {
+		p, err := anchor.ParsePolicy(text)
+		must(t, err)
+		_, err = anchor.OpenView(ctx, anchor.LocalFetcher(b.Repo().Blocks, h.Root), p)
+		must(t, err)
+	}
+	must(t, b.FinishRotation(ctx))
+	b = reopen(t, b)
+	if now, err := b.TrustPolicy(); err != nil || !bytes.Equal(now, next) {
+		t.Errorf("the policy now: %s, %v", now, err)
+	}
+	w.watch(t, b) // the witness was given the new policy
+	last, err := b.Take(ctx, smallState(3), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
+	must(t, err)
+	if last.Entry.Sequence != 3 || last.Manifest.Parent.Sequence != 2 {
+		t.Errorf("%+v", last.Entry)
+	}
+	// All save points, those too that only the old key had signed, verify by the new one.
+	l := list(t, b)
+	if len(l) != 3 || l[0].CID != before.CID {
+		t.Fatalf("%d save points", len(l))
+	}
+	for _, s := range l {
+		_, err := b.Verify(ctx, s)
+		must(t, err)
+		must(t, exportTo(t, b, s, fresh(t, b)))
+	}
+	if pOld, err := anchor.ParsePolicy(old); err == nil {
+		h, err := b.Head(ctx, "")
+		must(t, err)
+		if _, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.Repo().Blocks, h.Root), pOld); !errors.Is(err, anchor.ErrUntrusted) {
+			t.Errorf("by the old policy: %v", err)
+		}
+	}
+	_, err = b.Collect(ctx, segments.CollectOptions{All: true})
+	must(t, err)
+}
+
+// A crash in the middle of the last step leaves a repository that works, and in which
+// the step can be done again.
+func TestFinishRotationAfterACrash(t *testing.T) {
+	for _, done := range [][]string{{"trust.policy"}, {"trust.policy", "log.key"}, {"trust.policy", "log.key", "-log.next.key"}} {
+		b := initBank(t)
+		take(t, b, smallState(1), "p")
+		_, err := b.RotateKey(ctx)
+		must(t, err)
+		must(t, b.Close())
+		dir := b.Repo().Dir()
+		for _, step := range done {
+			if name, gone := strings.CutPrefix(step, "-"); gone {
+				must(t, os.Remove(filepath.Join(dir, name)))
+				continue
+			}
+			from := map[string]string{"trust.policy": "trust.next.policy", "log.key": "log.next.key"}[step]
+			data, err := os.ReadFile(filepath.Join(dir, from))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(dir, step), data, 0o600))
+		}
+		b = openBank(t, dir)
+		if s := take(t, b, smallState(2), "p"); s.Entry.Sequence != 2 {
+			t.Errorf("%v: %+v", done, s.Entry)
+		}
+		must(t, b.FinishRotation(ctx))
+		b = reopen(t, b)
+		take(t, b, smallState(3), "p")
+		for _, s := range list(t, b) {
+			_, err := b.Verify(ctx, s)
+			must(t, err)
+		}
+		for _, name := range []string{"log.next.key", "trust.next.policy"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%v: %s is left", done, name)
+			}
+		}
+	}
+}

@@ -1,0 +1,421 @@
+package savepoints
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
+
+// Records of a takeover that is to be finished.
+const (
+	// continuedKind has the size of the log at which this host began to write it.
+	continuedKind = "continued"
+	// takeoverKind has the takeover with which a new log is to begin.
+	takeoverKind = "takeover"
+)
+
+// ContinueOptions says how a log is continued on another host than before.
+type ContinueOptions struct {
+	// Keys are those of the log; if zero, those that ImportKeys left in the
+	// repository.
+	Keys Keys
+	// Sources are asked for the log, as at [FetchOptions]; archives have none. There
+	// may be none if the repository has a copy of the log.
+	Sources []string
+	// Unwitnessed allows to continue a log whose trust policy has no quorum of
+	// witnesses: if what was found is not the newest head, it forks.
+	Unwitnessed bool
+	// Report, if not nil, gets a line for a person now and then.
+	Report func(format string, args ...any)
+}
+
+// Continue makes the repository in dir, which may be absent or a reader's, the one that
+// writes a log. Before anything is signed, the newest head that the sources show is
+// verified and a quorum of witnesses has to cosign it, that is to say that it has seen
+// nothing newer: the host that wrote the log may not be dead. Then a takeover is
+// appended for each policy of the log.
+//
+// The error wraps node.ErrRepoExists if the repository has a log, anchor.ErrNoQuorum if
+// the witnesses cannot be reached, ErrUnwitnessed if there are none and that was not
+// allowed, anchor.ErrRollback or anchor.ErrFork with the evidence if they have seen
+// another log than the sources show, and ErrKeys. Nothing has been signed then, and it
+// can be tried again.
+func Continue(ctx context.Context, dir string, o ContinueOptions) (*Bank, error) {
+	b, err := OpenReader(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	err = b.prepareToContinue(ctx, o)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return nil, fmt.Errorf("continue log: %w", err)
+	}
+	return openAndTakeOver(ctx, dir)
+}
+
+// openAndTakeOver opens a repository and finishes the takeover that is prepared in it.
+func openAndTakeOver(ctx context.Context, dir string) (*Bank, error) {
+	b, err := Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	err = b.write(ctx, func(*ledger) error { return nil })
+	if err == nil {
+		limited, cancel := context.WithTimeout(ctx, publishTimeout)
+		defer cancel()
+		// What is signed is published sooner or later; see KeepPublished.
+		if _, publishErr := b.Publish(limited); mustStop(publishErr) {
+			err = publishErr
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("take over: %w", err), b.Close())
+	}
+	return b, nil
+}
+
+// prepareToContinue does all that comes before the first signature, and puts the key in
+// its place last.
+func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
+	if err := hasNoKey(b.repo); err != nil {
+		return err
+	}
+	keys := o.Keys
+	if keys.files == nil {
+		data, err := b.repo.ReadFile(importedFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			return ErrNoLogKey
+		}
+		if err != nil {
+			return err
+		}
+		if keys, err = readKeys(bytes.NewReader(data)); err != nil {
+			return err
+		}
+	}
+	_, p, err := keys.open()
+	if err != nil {
+		return err
+	}
+	if !p.Quorum && !o.Unwitnessed {
+		return fmt.Errorf("%w: the trust policy of %s names no quorum. If another host still writes the log, or a source shows an old copy, going on from here forks it for ever; --unwitnessed says that this cannot be",
+			ErrUnwitnessed, p.Origin)
+	}
+	b = b.with(p)
+	defer b.repo.Blocks.Hold().Release()
+	v, err := b.newestOf(ctx, p, o)
+	if err != nil {
+		return err
+	}
+	if p.Quorum {
+		limited, cancel := context.WithTimeout(ctx, publishTimeout)
+		defer cancel()
+		if _, err := v.Cosign(limited, p, witness.Clients(p, witness.ClientOptions{}), v.Head().Size); err != nil {
+			return err
+		}
+	}
+	h, err := historyOf(ctx, v)
+	if err != nil {
+		return err
+	}
+	if h.Frozen() {
+		return entry.ErrFrozen
+	}
+	return b.settleKeys(keys, h, v.Head())
+}
+
+// newestOf returns the verified copy of a log, brought up to what the sources show.
+func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions) (*anchor.View, error) {
+	if len(o.Sources) == 0 {
+		v, err := b.view(ctx, p)
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
+		}
+		return v, err
+	}
+	archives, places, err := sortSources(o.Sources)
+	if err != nil {
+		return nil, err
+	}
+	if len(archives) > 0 {
+		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
+	fetch := FetchOptions{Policy: p, Sources: o.Sources, Report: o.Report}
+	remotes, err := b.dial(ctx, places, fetch)
+	defer closeAll(remotes)
+	if err != nil {
+		return nil, err
+	}
+	d, err := b.discover(ctx, fetch, remotes)
+	if err != nil {
+		return nil, err
+	}
+	fetch.report("log %s: size %d, verified", d.Head.Origin, d.Head.Size)
+	return b.copied(ctx, p, d)
+}
+
+// copied copies a log, which is to be continued here, up to the head that was found.
+func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anchor.View, error) {
+	var errs []error
+	for _, s := range d.sources {
+		h, err := anchor.Mirror(ctx, b.store, s.Log(p.Origin), p)
+		switch {
+		case err == nil && h.Size >= d.Head.Size:
+			return b.view(ctx, p)
+		case err == nil:
+			err = fmt.Errorf("%w: it has only %d entries", anchor.ErrUnavailable, h.Size)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// historyOf reads what a log says.
+func historyOf(ctx context.Context, v *anchor.View) (*entry.History, error) {
+	h := entry.NewHistory(v.Head().Origin)
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		said, err := entry.Decode(e.Record)
+		if err != nil || h.Add(e.Index, said) != nil {
+			continue // it counts for nothing
+		}
+	}
+	return h, nil
+}
+
+// settleKeys writes the files of the log to be continued, its key last.
+func (b *Bank) settleKeys(k Keys, h *entry.History, head anchor.Head) error {
+	files := maps.Clone(k.files)
+	if first, ok := h.Began(); ok {
+		instance := hex.EncodeToString(first.Instance[:]) + "\n"
+		if files[instanceFile] != nil && string(files[instanceFile]) != instance {
+			return fmt.Errorf("%w: they are of another instance than the log", ErrKeys)
+		}
+		files[instanceFile] = []byte(instance)
+	} else if files[instanceFile] == nil {
+		var instance [16]byte
+		if _, err := rand.Read(instance[:]); err != nil {
+			return err
+		}
+		files[instanceFile] = []byte(hex.EncodeToString(instance[:]) + "\n")
+	}
+	if err := b.repo.PutRecord(continuedKind, LogID(head.Origin)[:16], strconv.AppendInt(nil, head.Size, 10)); err != nil {
+		return err
+	}
+	skey := files[logKeyFile]
+	delete(files, logKeyFile)
+	for name, data := range files {
+		if err := b.repo.WriteFile(name, data); err != nil {
+			return err
+		}
+	}
+	if err := b.repo.WriteFile(logKeyFile, skey); err != nil {
+		return err
+	}
+	return b.remove(importedFile)
+}
+
+// takeOver appends the takeovers that are to be made: one for each policy that the log
+// had when this host began to write it, or the one with which a new log begins.
+func (l *ledger) takeOver(ctx context.Context) error {
+	key := LogID(l.b.own.Origin)[:16]
+	record, err := l.b.repo.Record(takeoverKind, key)
+	if err != nil {
+		return err
+	}
+	if record != nil {
+		if err := l.beginAfter(ctx, record); err != nil {
+			return err
+		}
+		if err := l.b.repo.DeleteRecord(takeoverKind, key); err != nil {
+			return err
+		}
+	}
+	text, err := l.b.repo.Record(continuedKind, key)
+	if err != nil || text == nil {
+		return err
+	}
+	from, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return fmt.Errorf("record of the takeover: %w", err)
+	}
+	for _, k := range l.history.Policies() {
+		if l.history.OpenedAt(k) >= from {
+			continue
+		}
+		t := &entry.Takeover{Common: l.common(), Policy: k}
+		epoch, _ := l.history.EpochOf(k)
+		t.Epoch = epoch + 1
+		if _, err := l.say(ctx, t); err != nil {
+			return err
+		}
+	}
+	return l.b.repo.DeleteRecord(continuedKind, key)
+}
+
+// beginAfter appends the takeover with which a new log begins.
+func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
+	e, err := entry.Decode(record)
+	if err != nil {
+		return err
+	}
+	t, ok := e.(*entry.Takeover)
+	if !ok || t.Previous == nil {
+		return fmt.Errorf("%w: record of the takeover", entry.ErrInvalid)
+	}
+	if _, known := l.history.EpochOf(t.Policy); known {
+		return nil
+	}
+	t.Time = l.now(time.Now)
+	_, err = l.say(ctx, t)
+	return err
+}
+
+// NewLogOptions says how the policy of a save point goes on in a new log.
+type NewLogOptions struct {
+	// Savepoint is the one from which the policy goes on. The repository holds it, and
+	// a copy of its log.
+	Savepoint Savepoint
+	// Policy is the trust policy of its log.
+	Policy []byte
+	// Init describes the new log. If its Origin is empty, a name is made from that of
+	// the other log.
+	Init InitOptions
+}
+
+// NewLog makes the repository in dir, which must have no log of its own, go on with the
+// policy of a save point of another log, whose key is not at hand. It gets a log whose
+// first entry is a takeover that names the other log and its head. Who reads has to be
+// given the trust policy of the new log. The error wraps node.ErrRepoExists if the
+// repository has a log.
+func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
+	b, err := Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	err = b.prepareNewLog(ctx, o)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return nil, fmt.Errorf("new log: %w", err)
+	}
+	return openAndTakeOver(ctx, dir)
+}
+
+func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
+	if err := hasNoKey(b.repo); err != nil {
+		return err
+	}
+	if err := b.Keep(o.Policy); err != nil {
+		return err
+	}
+	with, p, err := b.Trust(o.Policy)
+	if err != nil {
+		return err
+	}
+	v, err := with.view(ctx, p)
+	if err != nil {
+		return err
+	}
+	h, err := historyOf(ctx, v)
+	if err != nil {
+		return err
+	}
+	origin, private := o.Init.Origin, o.Init.PrivateIDs || p.PrivateIDs
+	if origin == "" {
+		var suffix [4]byte
+		if _, err := rand.Read(suffix[:]); err != nil {
+			return err
+		}
+		origin = p.Origin + "/" + hex.EncodeToString(suffix[:])
+	}
+	if err := anchor.CheckOrigin(origin); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	skey, vkey, err := anchor.GenerateKey(origin)
+	if err != nil {
+		return err
+	}
+	o.Init.PrivateIDs = private
+	nameKey, err := node.NewNameKey()
+	if err != nil {
+		return err
+	}
+	name, err := node.NameOf(nameKey)
+	if err != nil {
+		return err
+	}
+	policy, err := o.Init.policy(vkey, nameScheme+name)
+	if err != nil {
+		return err
+	}
+	if private {
+		if err := newPolicyKey(b.repo); err != nil {
+			return err
+		}
+	}
+	n := entry.Naming{Private: private}
+	if private {
+		if n.Secret, err = readHex(b.repo, policyKeyFile, entry.SecretSize); err != nil {
+			return err
+		}
+	}
+	s := o.Savepoint
+	epoch, _ := h.EpochOf(s.Entry.Policy)
+	t := &entry.Takeover{
+		Common:   entry.Common{Origin: origin, Instance: s.Entry.Instance, Epoch: max(epoch, s.Entry.Epoch) + 1, Time: time.Now()},
+		Previous: &entry.Previous{Origin: p.Origin, Checkpoint: v.Head().Checkpoint, Root: v.Head().Root},
+	}
+	t.Policy, _ = n.Key(s.Entry.Instance, s.Manifest.Policy.ID)
+	record, err := entry.Encode(t)
+	if err != nil {
+		return err
+	}
+	if err := b.repo.PutRecord(takeoverKind, LogID(origin)[:16], record); err != nil {
+		return err
+	}
+	return initLog(ctx, b.repo, s.Entry.Instance, skey, nameKey, policy)
+}
+
+// hasNoKey refuses a repository that writes a log.
+func hasNoKey(repo *node.Repo) error {
+	_, err := repo.ReadFile(logKeyFile)
+	if err == nil {
+		return fmt.Errorf("%w: the repository in %s has a log already", node.ErrRepoExists, repo.Dir())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// newestHeld returns the newest save point of a policy in another log that the bank
+// holds; nil if there is none, or if the other log is not trusted.
+func (b *Bank) newestHeld(ctx context.Context, origin, policy string) (*Savepoint, error) {
+	naming := b.naming(origin)
+	var newest *Savepoint
+	err := b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
+		if err != nil || s.Origin != origin || !(Ref{Policy: policy}).matches(s.Entry, naming) {
+			return true, nil
+		}
+		if naming.Private {
+			if s, err = b.withManifest(ctx, s); err != nil || s.Manifest.Policy.ID != policy {
+				return true, ctx.Err()
+			}
+		}
+		newest = &s
+		return true, nil
+	})
+	return newest, err
+}
