@@ -218,33 +218,6 @@ func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey strin
 	return repo.WriteFile(logKeyFile, []byte(skey+"\n"))
 }
 
-// newPolicyKey makes the key under which the ids of policies are private. One that is
-// there is left: it may be what entries of another log of this instance were named by.
-func newPolicyKey(repo *node.Repo) error {
-	_, err := repo.ReadFile(policyKeyFile)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var key [entry.SecretSize]byte
-	if _, err := rand.Read(key[:]); err != nil {
-		return err
-	}
-	return repo.WriteFile(policyKeyFile, []byte(hex.EncodeToString(key[:])+"\n"))
-}
-
-// readHex reads a file of the repository that holds so many bytes in hexadecimal.
-func readHex(repo *node.Repo, name string, size int) ([]byte, error) {
-	text, err := repo.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(raw) != size {
-		return nil, fmt.Errorf("file %s does not hold %d bytes in hexadecimal", name, size) // which, is secret
-	}
-	return raw, nil
-}
-
 // Open opens the repository in dir.
 func Open(ctx context.Context, dir string) (*Bank, error) {
 	repo, err := node.Open(ctx, dir)

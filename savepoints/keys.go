@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
 // keyFiles are the files of a repository by which its log can be continued elsewhere.
@@ -245,4 +249,31 @@ func vkeyOf(policy []byte) string {
 		}
 	}
 	return ""
+}
+
+// newPolicyKey makes the key under which the ids of policies are private. One that is
+// there is left: it may be what entries of another log of this instance were named by.
+func newPolicyKey(repo *node.Repo) error {
+	_, err := repo.ReadFile(policyKeyFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var key [entry.SecretSize]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return err
+	}
+	return repo.WriteFile(policyKeyFile, []byte(hex.EncodeToString(key[:])+"\n"))
+}
+
+// readHex reads a file of the repository that holds so many bytes in hexadecimal.
+func readHex(repo *node.Repo, name string, size int) ([]byte, error) {
+	text, err := repo.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(raw) != size {
+		return nil, fmt.Errorf("file %s does not hold %d bytes in hexadecimal", name, size)
+	}
+	return raw, nil
 }

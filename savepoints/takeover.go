@@ -378,7 +378,7 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 		Previous: &entry.Previous{Origin: p.Origin, Checkpoint: v.Head().Checkpoint, Root: v.Head().Root},
 	}
 	t.Policy, _ = n.Key(s.Entry.Instance, s.Manifest.Policy.ID)
-	record, err := entry.Encode(t)
+	record, err := encodeShortened(t)
 	if err != nil {
 		return err
 	}
@@ -386,6 +386,30 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 		return err
 	}
 	return initLog(ctx, b.repo, s.Entry.Instance, skey, nameKey, policy)
+}
+
+// encodeShortened leaves out the last signatures of the other log's checkpoint, those of
+// witnesses, if they are so many that the record would be too long.
+func encodeShortened(t *entry.Takeover) ([]byte, error) {
+	for {
+		record, err := entry.Encode(t)
+		short, cut := withoutLastSignature(t.Previous.Checkpoint)
+		if err == nil || !cut {
+			return record, err
+		}
+		t.Previous.Checkpoint = short
+	}
+}
+
+// withoutLastSignature cuts the last line of a signed note, unless there is no other
+// signature.
+func withoutLastSignature(signed []byte) ([]byte, bool) {
+	text := bytes.LastIndex(signed, []byte("\n\n"))
+	i := bytes.LastIndexByte(bytes.TrimSuffix(signed, []byte("\n")), '\n')
+	if text < 0 || i <= text+1 {
+		return signed, false
+	}
+	return signed[:i+1], true
 }
 
 // hasNoKey refuses a repository that writes a log.
