@@ -148,7 +148,7 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 	if err != nil {
 		return nil, err
 	}
-	if len(archives) > 0 {
+	if len(places) == 0 {
 		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
 	}
 	fetch := FetchOptions{Policy: p, Sources: o.Sources, Report: o.Report}
@@ -286,9 +286,11 @@ func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
 
 // NewLogOptions says how the policy of a save point goes on in a new log.
 type NewLogOptions struct {
-	// Savepoint is the one from which the policy goes on. The repository holds it, and
-	// a copy of its log.
+	// Savepoint is the one from which the policy goes on. The repository holds it.
 	Savepoint Savepoint
+	// Sources are asked for the log it is in, of which the new one names the newest
+	// head; with none the repository must have a copy.
+	Sources []string
 	// Policy is the trust policy of its log.
 	Policy []byte
 	// Init describes the new log. If its Origin is empty, a name is made from that of
@@ -324,7 +326,8 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 	if err != nil {
 		return err
 	}
-	v, err := with.view(ctx, p)
+	defer b.repo.Blocks.Hold().Release()
+	v, err := with.newestOf(ctx, p, ContinueOptions{Sources: o.Sources})
 	if err != nil {
 		return err
 	}

@@ -234,13 +234,14 @@ func TestNewLog(t *testing.T) {
 			policy, err := old.TrustPolicy()
 			must(t, err)
 			r, p := reader(t, old)
-			s, err := r.Fetch(ctx, savepoints.Ref{Policy: "p"}, savepoints.FetchOptions{Policy: p, Sources: []string{serve(t, old).GatewayURL()}})
+			sources := []string{serve(t, old).GatewayURL()}
+			s, err := r.Fetch(ctx, savepoints.Ref{Policy: "p"}, savepoints.FetchOptions{Policy: p, Sources: sources})
 			must(t, err)
 			if s.CID != newest.CID {
 				t.Fatalf("fetched %s", s.CID)
 			}
 			must(t, r.Close())
-			b, err := savepoints.NewLog(ctx, r.Repo().Dir(), savepoints.NewLogOptions{Savepoint: s, Policy: policy})
+			b, err := savepoints.NewLog(ctx, r.Repo().Dir(), savepoints.NewLogOptions{Savepoint: s.Savepoint, Policy: policy, Sources: sources})
 			must(t, err)
 			t.Cleanup(func() { b.Close() })
 			first := firstEntry(t, b)
@@ -267,7 +268,7 @@ func TestNewLog(t *testing.T) {
 				_, err := b.Verify(ctx, s)
 				must(t, err)
 			}
-			if _, err := savepoints.NewLog(ctx, b.Repo().Dir(), savepoints.NewLogOptions{Savepoint: s, Policy: policy}); !errors.Is(err, node.ErrHeld) {
+			if _, err := savepoints.NewLog(ctx, b.Repo().Dir(), savepoints.NewLogOptions{Savepoint: s.Savepoint, Policy: policy}); !errors.Is(err, node.ErrHeld) {
 				t.Errorf("while it is open: %v", err)
 			}
 			// The old policy says nothing of the new log.

@@ -29,13 +29,13 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	if e.bank != nil {
 		return fmt.Errorf("%w: stop it first", node.ErrHeld)
 	}
+	n.continuing.from = from
 	if n.newLog {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
 		}
 		return nil
 	}
-	n.continuing.from = from
 	keys, err := e.keys(n.continuing, trust)
 	n.keys = keys
 	return err
@@ -60,7 +60,7 @@ func (e *env) goOn(ctx context.Context, n afterRestore) error {
 		err = e.continueLog(ctx, n.keys, n.continuing)
 	case n.newLog:
 		err = e.takeOver(func(dir string) (*savepoints.Bank, error) {
-			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy})
+			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from)})
 		})
 	}
 	if err != nil {
