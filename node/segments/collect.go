@@ -138,8 +138,10 @@ func (s *Store) isOnly(at *found, d digest) (bool, error) {
 // damaged is counted, and an error of the disk is returned at the end. After an
 // error, or a crash, nothing that is live is missing, and the next Collect goes on.
 func (s *Store) Collect(ctx context.Context, mark func(context.Context, *Marks) error, o CollectOptions) (Collected, error) {
-	s.rewriting.Lock()
-	defer s.rewriting.Unlock()
+	if err := s.beginRewriting(ctx); err != nil {
+		return Collected{}, err
+	}
+	defer s.endRewriting()
 	s.mu.Lock()
 	s.track()
 	s.mu.Unlock()
@@ -162,6 +164,18 @@ func (s *Store) Collect(ctx context.Context, mark func(context.Context, *Marks) 
 	}
 	return s.sweep(ctx, candidates, m, o)
 }
+
+// beginRewriting waits for its turn to replace segments, as long as ctx lasts.
+func (s *Store) beginRewriting(ctx context.Context) error {
+	select {
+	case s.rewriting <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Store) endRewriting() { <-s.rewriting }
 
 func (s *Store) sweep(ctx context.Context, candidates []*segment, m *Marks, o CollectOptions) (Collected, error) {
 	var out Collected

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
@@ -164,4 +165,53 @@ func TestDeleteBesideCollect(t *testing.T) {
 	if has, err := opened.Has(ctx, blocks[1].CID); err != nil || has || !read.Load() {
 		t.Errorf("deleted and there: %v, %v", has, err)
 	}
+}
+
+// One segment that cannot be read does not keep others from being compressed.
+func TestSealGoesOn(t *testing.T) {
+	for _, fault := range []error{syscall.EIO, syscall.ESTALE} {
+		dir, _ := fillStore(t, 100_000)
+		s, failing := failingReads(t, dir)
+		must(t, s.roll())
+		must(t, s.Put(ctx, testBlock(1)))
+		failing.Store(&fault)
+		if err := s.Seal(ctx); !errors.Is(err, fault) || !strings.Contains(err.Error(), "segment 1") {
+			t.Errorf("seal: %v", err)
+		}
+		failing.Store(nil)
+		if segs := s.snapshot(); len(segs) != 2 || segs[0].sealed || !segs[1].sealed {
+			t.Errorf("%v: %d segments", fault, len(segs))
+		}
+		must(t, s.Close())
+	}
+}
+
+// Who waits for a collection to end waits no longer than its context lasts.
+func TestRewritingWaitsWithContext(t *testing.T) {
+	dir, _ := fillStore(t, 100)
+	s := openTestStore(t, dir)
+	defer s.Close()
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := s.Collect(ctx, func(context.Context, *Marks) error {
+		answers := make(chan error, 3)
+		go func() {
+			_, err := s.Collect(ended, func(context.Context, *Marks) error { return nil }, CollectOptions{})
+			answers <- err
+		}()
+		go func() { answers <- s.Seal(ended) }()
+		go func() { answers <- s.Erase(ended, testBlock(1).CID) }()
+		for range 3 {
+			select {
+			case err := <-answers:
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("while it is collected: %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("it waits for the collection")
+			}
+		}
+		return nil
+	}, CollectOptions{})
+	must(t, err)
 }

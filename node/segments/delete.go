@@ -120,8 +120,10 @@ func (s *Store) Delete(_ context.Context, cids ...cid.Cid) error {
 // since some are unreadable, stays if such blocks are in it. Of both the error tells,
 // which wraps ErrDamaged and names blocks by the CIDs of raw nodes.
 func (s *Store) Erase(ctx context.Context, cids ...cid.Cid) error {
-	s.rewriting.Lock()
-	defer s.rewriting.Unlock()
+	if err := s.beginRewriting(ctx); err != nil {
+		return err
+	}
+	defer s.endRewriting()
 	if err := s.Delete(ctx, cids...); err != nil {
 		return err
 	}
