@@ -59,7 +59,10 @@ func (m *Marks) Add(ctx context.Context, c cid.Cid) (first bool, err error) {
 		return false, err
 	}
 	if at == nil {
-		return false, errors.Join(m.s.notFound(c), m.addDamaged(d))
+		if err := m.addDamaged(d); err != nil {
+			return false, err
+		}
+		return false, m.s.notFound(c)
 	}
 	if at.seg != nil {
 		if marked, ok := m.closed[at.segment]; ok {
