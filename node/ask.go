@@ -80,8 +80,20 @@ func (t cachedOnly) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Connect connects to peers, at multiaddrs that end in /p2p/<peer id>, so that they
-// can ask this node for IPFS blocks. It returns nil if one connection is there.
+// Admit lets the peers at multiaddrs that end in /p2p/<peer id> connect and read
+// everything until release is called, once. Others among the addresses are left out.
+func (n *Network) Admit(addrs []string) (release func()) {
+	var ids []peer.ID
+	for id := range PeersOf(addrs) {
+		if id, err := peer.Decode(id); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return n.readers.admit(ids)
+}
+
+// Connect connects to peers, at multiaddrs that end in /p2p/<peer id>. It returns nil
+// if one connection is there, over which those who may read can do so.
 func (n *Network) Connect(ctx context.Context, addrs []string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

@@ -36,9 +36,10 @@ type ServeOptions struct {
 	// connects there can read everything in the repository.
 	Open bool
 	// Peers are multiaddrs that end in /p2p/<peer id>: connections to them are
-	// kept up, and they may connect from anywhere.
+	// kept up, and they may connect and read from anywhere.
 	Peers []string
-	// MDNS announces the node on the local network and connects to those found.
+	// MDNS announces the node on the local network and connects to those found. That
+	// lets nobody read who could not before.
 	MDNS bool
 	// DHT are the bootstrap peers of a DHT in which the node, as a client,
 	// announces its pins. None if empty.
@@ -54,6 +55,7 @@ type ServeOptions struct {
 type Network struct {
 	repo    *Repo
 	host    host.Host
+	readers *readers
 	bitswap *bitswap.Bitswap
 	p2pHTTP *libp2phttp.Host
 	server  *http.Server

@@ -56,6 +56,8 @@ type Target interface {
 type Host interface {
 	// Addresses are its multiaddrs, with peer id.
 	Addresses() []string
+	// Admit lets the peers at these multiaddrs read until release is called, once.
+	Admit(addrs []string) (release func())
 	// Connect connects to one of the peers at these multiaddrs.
 	Connect(ctx context.Context, addrs []string) error
 }
