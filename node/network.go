@@ -101,7 +101,7 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 		handler = loopbackOnly(handler)
 	}
 	n.server = &http.Server{
-		Handler:           unhurried(handler, writeLimit),
+		Handler:           introduced(n.PeerID(), unhurried(handler, writeLimit)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -178,8 +178,9 @@ type folderPlace struct {
 	dir string
 }
 
-func (p folderPlace) ID() string   { return p.dir }
-func (p folderPlace) Close() error { return nil }
+func (p folderPlace) ID() string                        { return p.dir }
+func (p folderPlace) Close() error                      { return nil }
+func (p folderPlace) Identity(context.Context) Identity { return Identity{At: []string{p.dir}} }
 
 func (p folderPlace) Blocks(ctx context.Context, item Item, cids []cid.Cid) ([]dag.Block, error) {
 	return doValue(ctx, &p.io, func(ctx context.Context, moved func()) ([]dag.Block, error) {

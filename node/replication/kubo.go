@@ -221,6 +221,10 @@ type kuboPlace struct {
 
 func (p kuboPlace) ID() string { return p.id }
 
+func (p kuboPlace) Identity(context.Context) Identity {
+	return Identity{Peer: strings.TrimPrefix(p.id, "/p2p/")}
+}
+
 func (p kuboPlace) Blocks(ctx context.Context, _ Item, cids []cid.Cid) ([]dag.Block, error) {
 	blocks := make([]dag.Block, 0, len(cids))
 	for _, c := range cids {
