@@ -68,7 +68,8 @@ swarm = ["/ip4/127.0.0.1/tcp/4480"]
 # name = "other"
 # kind = "savepoint"                     # another ipfs-savepoint that gives a token;
 #                                        # it may read here while it fetches
-# endpoint = "http://192.0.2.3:8481"     # its gateway
+# endpoint = "https://192.0.2.3"         # its gateway; tokens are sent by https only,
+#                                        # or to this host
 # token_file = "other.token"
 #
 # [[replicate]]

@@ -88,15 +88,16 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	served := make(places, gatewayRequests)
 	n := &Network{repo: r, mux: http.NewServeMux(), addr: listener.Addr(), errs: make(chan error, 3)}
-	if err := n.startSwarm(r, o, swarmKey, unhurried(handler, writeLimit)); err != nil {
+	if err := n.startSwarm(r, o, swarmKey, unhurried(served.limit(handler), writeLimit)); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
 	}
 	n.mux.Handle("/", handler)
 	if o.Routing {
 		n.mux.Handle("/routing/v1/", n.routing(r))
 	}
-	handler = n.mux
+	handler = served.limit(n.mux)
 	if !o.Open {
 		handler = loopbackOnly(handler)
 	}

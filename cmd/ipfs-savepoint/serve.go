@@ -185,6 +185,9 @@ func (e *env) servePinning(b *savepoints.Bank, n *node.Network, config node.Conf
 	if err != nil {
 		return nil, err
 	}
+	for _, err := range s.Unreadable() {
+		e.note("%v; until it is mended or removed, no pin of the service is given up", err)
+	}
 	n.Handle("/pinning/", http.StripPrefix("/pinning", s))
 	e.note("pinning  %s/pinning", n.GatewayURL())
 	return s.Close, nil
