@@ -377,10 +377,10 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 }
 
 // LogRoot finds the newest verified root of a log by its LogID.
-func (b *Bank) LogRoot(id string) (cid.Cid, bool) {
+func (b *Bank) LogRoot(ctx context.Context, id string) (cid.Cid, bool) {
 	for _, p := range b.Policies() {
 		if LogID(p.Origin) == id {
-			h, err := b.Head(context.Background(), p.Origin)
+			h, err := b.Head(ctx, p.Origin)
 			return h.Root, err == nil
 		}
 	}
