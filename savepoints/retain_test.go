@@ -235,7 +235,7 @@ func foreignLog(t *testing.T, b *savepoints.Bank) (policy []byte, url string) {
 		must(t, err)
 	}
 	root := l.Head().Root
-	n, err := r.Serve(ctx, node.ServeOptions{Gateway: "127.0.0.1:0", Logs: func(string) (cid.Cid, bool) { return root, true }})
+	n, err := r.Serve(ctx, node.ServeOptions{Gateway: "127.0.0.1:0", Logs: func(context.Context, string) (cid.Cid, bool) { return root, true }})
 	must(t, err)
 	t.Cleanup(func() { n.Close() })
 	return anchor.FormatPolicy(vkey), n.GatewayURL()
