@@ -122,6 +122,14 @@ func TestEveryFlippedBit(t *testing.T) {
 		if !errors.Is(err, anchor.ErrCorrupt) && !errors.Is(err, anchor.ErrUntrusted) {
 			t.Fatalf("bit %d of the proof flipped: %v\n%s", i, err, b)
 		}
+		// Without a policy no signature counts, and never is another record shown.
+		index, record, err := anchor.ProofRecord(b)
+		if err == nil && (index != 3 || string(record) != "record 3") || err != nil && !errors.Is(err, anchor.ErrCorrupt) {
+			t.Fatalf("bit %d of the proof flipped: entry %d, %q, %v", i, index, record, err)
+		}
+	}
+	if index, record, err := anchor.ProofRecord(proof); err != nil || index != 3 || string(record) != "record 3" {
+		t.Errorf("entry %d, %q, %v", index, record, err)
 	}
 }
 

@@ -77,6 +77,29 @@ func VerifyProof(p *Policy, proof []byte) (ProofResult, error) {
 	return ProofResult{Index: index, Record: record, Head: h}, nil
 }
 
+// ProofRecord returns what a proof shows to who has no policy for its log: that the
+// checkpoint within it has the record at the index, whoever signed it. It says that
+// the bytes of the proof are whole, and nothing else. The error wraps ErrCorrupt.
+func ProofRecord(proof []byte) (index int64, record []byte, err error) {
+	fail := func(err error) (int64, []byte, error) { return 0, nil, fmt.Errorf("%w: %w", ErrCorrupt, err) }
+	if record, err = torchwood.ProofExtraData(proof); err != nil {
+		return fail(err)
+	}
+	index, path, checkpoint, err := splitProof(proof)
+	if err != nil {
+		return fail(err)
+	}
+	text, _, _ := strings.Cut(string(checkpoint), "\n\n")
+	c, err := torchwood.ParseCheckpoint(text + "\n")
+	if err != nil {
+		return fail(err)
+	}
+	if err := tlog.CheckRecord(path, c.N, c.Hash, index, tlog.RecordHash(record)); err != nil {
+		return fail(err)
+	}
+	return index, record, nil
+}
+
 // splitProof takes a proof apart. Whether its parts were encoded strictly shows
 // when they are put together again.
 func splitProof(proof []byte) (index int64, path tlog.RecordProof, checkpoint []byte, err error) {

@@ -11,6 +11,42 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
+// peerHeader of an answer over HTTP has the peer id of the ipfs-savepoint that answers,
+// so that who reaches it in several ways can tell.
+const peerHeader = "X-Ipfs-Savepoint-Peer"
+
+// introduced adds the peer id to all answers.
+func introduced(id peer.ID, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(peerHeader, id.String())
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hear keeps the peer id in an answer.
+func (r *Remote) hear(h http.Header) {
+	if r.said == nil {
+		return
+	}
+	if id, err := peer.Decode(h.Get(peerHeader)); err == nil {
+		r.said.Store(&id)
+	}
+}
+
+// PeerID is the libp2p peer id of the remote; of a gateway what it said itself, which
+// may be wrong, and "" if it has said none in an answer.
+func (r *Remote) PeerID() string {
+	if r.peer != nil {
+		return r.peer.info.ID.String()
+	}
+	if r.said != nil {
+		if id := r.said.Load(); id != nil {
+			return id.String()
+		}
+	}
+	return ""
+}
+
 // PeersOf sorts multiaddrs that end in /p2p/<peer id> by peer id. Others are left out.
 func PeersOf(addrs []string) map[string][]string {
 	peers := map[string][]string{}
@@ -42,7 +78,7 @@ func (r *Repo) DialPeer(addrs []string) (*Remote, error) {
 // shown it before ctx ended.
 func (r *Remote) Held(ctx context.Context, c cid.Cid) ([]byte, error) {
 	asked := *r
-	asked.client = &http.Client{Transport: cachedOnly{r.client.Transport}}
+	asked.client = &http.Client{Transport: cachedOnly{r.client.Transport}, CheckRedirect: r.client.CheckRedirect}
 	data, err := asked.Block(ctx, c)
 	if r.peer == nil || !isNoGateway(err) {
 		return data, err
@@ -70,8 +106,20 @@ func (t cachedOnly) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Connect connects to peers, at multiaddrs that end in /p2p/<peer id>, so that they
-// can ask this node for IPFS blocks. It returns nil if one connection is there.
+// Admit lets the peers at multiaddrs that end in /p2p/<peer id> connect and read
+// everything until release is called, once. Others among the addresses are left out.
+func (n *Network) Admit(addrs []string) (release func()) {
+	var ids []peer.ID
+	for id := range PeersOf(addrs) {
+		if id, err := peer.Decode(id); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return n.readers.admit(ids)
+}
+
+// Connect connects to peers, at multiaddrs that end in /p2p/<peer id>. It returns nil
+// if one connection is there, over which those who may read can do so.
 func (n *Network) Connect(ctx context.Context, addrs []string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

@@ -48,6 +48,44 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestHeldIsOwn: what a gateway has elsewhere only, it has not; where it says so it is
+// not followed, also not on this host.
+func TestHeldIsOwn(t *testing.T) {
+	r := newRepo(t)
+	root, _ := putState(t, r.Blocks, 1)
+	n := serve(t, r, nil)
+	handler, err := r.Gateway(nil)
+	must(t, err)
+	to := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/ipfs/"+root.String() && req.URL.Query().Get("there") == "" {
+			http.Redirect(w, req, to+req.URL.Path+"?format=raw&there=yes", http.StatusFound)
+			return
+		}
+		handler.ServeHTTP(w, req)
+	}))
+	defer server.Close()
+	for _, elsewhere := range []string{n.GatewayURL(), strings.Replace(server.URL, "127.0.0.1", "localhost", 1)} {
+		to = elsewhere
+		if _, err := dial(t, server.URL).Held(ctx, root); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("redirected to %s: %v", to, err)
+		}
+	}
+	to = server.URL
+	remote := dial(t, server.URL)
+	if _, err = remote.Held(ctx, root); err != nil {
+		t.Errorf("redirected on the same host: %v", err)
+	}
+	if got := remote.PeerID(); got != "" {
+		t.Errorf("it has not said who it is, and is %s", got)
+	}
+	said := dial(t, n.GatewayURL())
+	_, err = said.Held(ctx, dag.RawBlock([]byte("absent")).CID)
+	if got := said.PeerID(); !errors.Is(err, dag.ErrNotFound) || got != n.PeerID().String() {
+		t.Errorf("it is %q, %v", got, err)
+	}
+}
+
 // TestHeldIsCached: a gateway is told not to look elsewhere.
 func TestHeldIsCached(t *testing.T) {
 	var asked []string

@@ -40,8 +40,8 @@ gateway = "127.0.0.1:8481"
 swarm = ["/ip4/127.0.0.1/tcp/4480"]
 
 # Who is met, and how others find this node. All of it is off until set.
-# peers = ["/ip4/192.0.2.1/tcp/4480/p2p/12D3KooW..."]   # connected to, and let in
-# mdns = true       # the local network
+# peers = ["/ip4/192.0.2.1/tcp/4480/p2p/12D3KooW..."]   # connected to, and may read
+# mdns = true       # the local network; it may read no more for that
 # dht = ["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW..."]     # pins are announced there
 # routing = true    # /routing/v1 on the gateway, for IPFS nodes that ask here
 
@@ -53,7 +53,8 @@ swarm = ["/ip4/127.0.0.1/tcp/4480"]
 # come after all that is above. A token file is readable by its owner only.
 # [[replicate]]
 # name = "cluster"                       # a-z 0-9 -
-# kind = "pinning-service"               # IPFS Pinning Service API, as of ipfs-cluster
+# kind = "pinning-service"               # IPFS Pinning Service API, as of ipfs-cluster;
+#                                        # its peers may read here while they fetch
 # endpoint = "https://192.0.2.2:9097"    # requests go to <endpoint>/pins
 # token_file = "cluster.token"
 # ask = ["https://192.0.2.2:8080"]       # "health" asks here; default: whom the service names
@@ -65,8 +66,10 @@ swarm = ["/ip4/127.0.0.1/tcp/4480"]
 #
 # [[replicate]]
 # name = "other"
-# kind = "savepoint"                     # another ipfs-savepoint that gives a token
-# endpoint = "http://192.0.2.3:8481"     # its gateway
+# kind = "savepoint"                     # another ipfs-savepoint that gives a token;
+#                                        # it may read here while it fetches
+# endpoint = "https://192.0.2.3"         # its gateway; tokens are sent by https only,
+#                                        # or to this host
 # token_file = "other.token"
 #
 # [[replicate]]

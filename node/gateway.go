@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -12,13 +13,14 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// gatewayRequests is how many requests the gateway serves at a time; others get 429.
+// gatewayRequests is how many requests the gateway serves at a time, of whatever it has
+// over HTTP and over libp2p; others get 429.
 const gatewayRequests = 256
 
 // LogRoot returns the newest verified root of the log that the hexadecimal
 // SHA-256 of its origin names, and false if the node holds no such log. A nil
 // LogRoot knows none.
-type LogRoot func(hex string) (cid.Cid, bool)
+type LogRoot func(ctx context.Context, hex string) (cid.Cid, bool)
 
 // Gateway returns the HTTP handler of the IPFS gateway over the repository:
 //
@@ -43,7 +45,6 @@ func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
 		NoDNSLink:             true,
 		DisableHTMLErrors:     true,
 		DeprecatedXIpfsPath:   true, // the specification still has it
-		MaxConcurrentRequests: gatewayRequests,
 		MaxRequestDuration:    requestLimit,
 	}, backend{boxo, bs, merkledag.NewDAGService(service), r}))
 	open := gateway.NewHeaders(nil).WithDeprecatedXIpfsPath().ApplyCors().Wrap(ipfs)
@@ -62,7 +63,7 @@ func serveLog(w http.ResponseWriter, req *http.Request, ipfs http.Handler, logs 
 	var root cid.Cid
 	ok := logs != nil
 	if ok {
-		root, ok = logs(hex)
+		root, ok = logs(req.Context(), hex)
 	}
 	if !ok {
 		http.Error(w, "this node holds no such log", http.StatusNotFound)

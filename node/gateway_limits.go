@@ -16,6 +16,23 @@ const (
 	bodyLimit = 10 * time.Second
 )
 
+// places are those for requests that are served at a time.
+type places chan struct{}
+
+// limit refuses requests that find no place, before anything is done for them.
+func (p places) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case p <- struct{}{}:
+			defer func() { <-p }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "60")
+			http.Error(w, "too many requests at a time", http.StatusTooManyRequests)
+		}
+	})
+}
+
 // unhurried ends the answers to clients that do not read them, or that announce a body
 // and do not send it: net/http would wait for them for as long as they like.
 func unhurried(next http.Handler, limit time.Duration) http.Handler {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -93,35 +94,44 @@ func TestPatientAnswers(t *testing.T) {
 	}
 }
 
-// More requests than are served at a time are told to come back.
+// More requests than are served at a time are told to come back, whatever they are for,
+// before anything is done for them.
 func TestConcurrencyLimit(t *testing.T) {
 	r := newRepo(t)
 	l, _, err := dag.WriteDocument(ctx, r.Blocks, strings.NewReader(strings.Repeat("x", dag.ChunkSize)))
 	must(t, err)
-	h, err := r.Gateway(nil)
-	must(t, err)
+	looked := 0
+	n := serve(t, r, func(context.Context, string) (cid.Cid, bool) { looked++; return cid.Undef, false })
 	listener := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} // without buffers
-	srv := &http.Server{Handler: h}
+	srv := &http.Server{Handler: n.server.Handler}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(listener) }()
 	t.Cleanup(func() { srv.Close(); <-done })
-	ask := func() *http.Response {
+	ask := func(path string) *http.Response {
 		conn, err := listener.dial(ctx, "", "")
 		must(t, err)
 		t.Cleanup(func() { conn.Close() })
-		_, err = conn.Write([]byte("GET /ipfs/" + l.CID.String() + " HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		_, err = conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 		must(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		must(t, err)
 		return resp
 	}
 	for i := range gatewayRequests {
-		if resp := ask(); resp.StatusCode != 200 { // and does not read the body
+		if resp := ask("/ipfs/" + l.CID.String()); resp.StatusCode != 200 { // and does not read the body
 			t.Fatalf("request %d: %s", i, resp.Status)
 		}
 	}
-	if resp := ask(); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one more: %s, %v", resp.Status, resp.Header)
+	for _, path := range []string{"/ipfs/" + l.CID.String(), "/tlog/" + strings.Repeat("0", 64) + "/checkpoint", "/pinning/pins"} {
+		if resp := ask(path); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("one more, %s: %s, %v", path, resp.Status, resp.Header)
+		}
+	}
+	if _, err := dial(t, n.Addresses()[0]).Block(ctx, l.CID); err == nil || !strings.Contains(err.Error(), "429") {
+		t.Errorf("one more, over libp2p: %v", err)
+	}
+	if looked > 0 {
+		t.Error("a log was looked for")
 	}
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -394,7 +395,7 @@ func TestMissingNodes(t *testing.T) {
 // Pages from elsewhere may read what is public by its CID, and not the logs.
 func TestCORS(t *testing.T) {
 	s := newServed(t, map[string]string{"a": "a"})
-	url := testGateway(t, s.repo, func(string) (cid.Cid, bool) { return s.state, true })
+	url := testGateway(t, s.repo, func(context.Context, string) (cid.Cid, bool) { return s.state, true })
 	for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
 		for path, open := range map[string]bool{"/ipfs/" + s.state.String() + "/a": true, "/ipfs/" + s.state.String() + "/none": true, "/ipns/none": true, "/tlog/00/a": false} {
 			h, _ := request(t, method, url+path, "Origin", "https://elsewhere.example")

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +40,7 @@ func TestGatewayIsReadOnly(t *testing.T) {
 	r := newRepo(t)
 	root, _ := putState(t, r.Blocks, 1)
 	before := r.Blocks.Len()
-	url := testGateway(t, r, func(string) (cid.Cid, bool) { return root, true })
+	url := testGateway(t, r, func(context.Context, string) (cid.Cid, bool) { return root, true })
 	for _, method := range []string{"PUT", "POST", "DELETE", "PATCH"} {
 		for _, path := range []string{"/ipfs/", "/ipfs/" + root.String(), "/ipfs/" + root.String() + "/new.json", "/tlog/00/credentials/007.json", "/api/v0/add", "/"} {
 			if resp, _ := request(t, method, url+path); resp.StatusCode < 400 || resp.StatusCode >= 500 {
@@ -101,7 +102,7 @@ func TestLogPrefix(t *testing.T) {
 		return l.CID
 	}
 	root := write("one")
-	url := testGateway(t, r, func(hex string) (cid.Cid, bool) { return root, hex == "ab" }) + "/tlog/ab/"
+	url := testGateway(t, r, func(_ context.Context, hex string) (cid.Cid, bool) { return root, hex == "ab" }) + "/tlog/ab/"
 	resp, body := request(t, "GET", url+"checkpoint")
 	if body != "one" || resp.Header.Get("Cache-Control") != "no-cache" || resp.Header.Get("Etag") != "" {
 		t.Errorf("checkpoint: %q, %v", body, resp.Header)

@@ -21,6 +21,7 @@ const lan = "10.77.0.1"
 func init() {
 	children["strangers"] = inNetwork(meetStrangers)
 	children["mdns"] = inNetwork(meetByMDNS)
+	children["dialled"] = inNetwork(dialStranger)
 }
 
 // inNetwork is f in a process whose network, of its own, has one more address, which is
@@ -60,6 +61,11 @@ func runInNetwork(t *testing.T, name string) {
 // From elsewhere than loopback only those may connect who are listed, or have the
 // swarm key, unless the node is open.
 func TestStrangersAreRefused(t *testing.T) { runInNetwork(t, "strangers") }
+
+// Whom this node connects to, because somebody named its address, may read no more for
+// that than before: by bitswap and over the gateway nothing, unless it is admitted, and
+// then until that ends.
+func TestDialledStrangersReadNothing(t *testing.T) { runInNetwork(t, "dialled") }
 
 // Nodes on one network find each other by mDNS, if both are told to look.
 func TestMDNS(t *testing.T) { runInNetwork(t, "mdns") }
@@ -168,4 +174,73 @@ func meetByMDNS(dir string) error {
 		return fmt.Errorf("who was not told to look found %v", peers)
 	}
 	return nil
+}
+
+func dialStranger(dir string) error {
+	here, _, err := makeRepo(dir, "here")
+	if err != nil {
+		return err
+	}
+	var wanted []dag.Block
+	for i := range 4 {
+		wanted = append(wanted, dag.RawBlock([]byte{byte(i)}))
+	}
+	if err := errors.Join(here.Blocks.Put(ctx, wanted...), here.Blocks.Sync(ctx)); err != nil {
+		return err
+	}
+	_, friend, err := makeRepo(dir, "friend")
+	if err != nil {
+		return err
+	}
+	strange, _, err := makeRepo(dir, "stranger")
+	if err != nil {
+		return err
+	}
+	swarm := []string{"/ip4/" + lan + "/tcp/0"}
+	n, err := here.Serve(ctx, ServeOptions{Gateway: anyGateway, Swarm: swarm, Peers: []string{"/ip4/" + lan + "/tcp/1/p2p/" + friend.String()}})
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	stranger, err := strange.Serve(ctx, ServeOptions{Gateway: anyGateway, Swarm: swarm, Open: true})
+	if err != nil {
+		return err
+	}
+	defer stranger.Close()
+	if err := n.Connect(ctx, stranger.Addresses()); err != nil {
+		return err
+	}
+	reads := func(when string, b dag.Block, may bool) error {
+		asked, cancel := context.WithTimeout(ctx, 30*time.Second)
+		if !may {
+			asked, cancel = context.WithTimeout(ctx, 2*time.Second)
+		}
+		defer cancel()
+		src, err := stranger.Dial(n.Addresses()[0])
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		if _, err := src.Block(asked, b.CID); (err == nil) != may {
+			return fmt.Errorf("%s, over the gateway: %w", when, err)
+		}
+		if _, err := stranger.bitswap.GetBlock(asked, b.CID); (err == nil) != may {
+			return fmt.Errorf("%s, by bitswap: %w", when, err)
+		}
+		return nil
+	}
+	if err := reads("a stranger", wanted[0], false); err != nil {
+		return err
+	}
+	release := n.Admit(stranger.Addresses())
+	if err := reads("while it is admitted", wanted[1], true); err != nil {
+		return err
+	}
+	again := n.Admit(stranger.Addresses())
+	release()
+	if err := reads("admitted twice, released once", wanted[2], true); err != nil {
+		return err
+	}
+	again()
+	return reads("afterwards", wanted[3], false)
 }

@@ -36,9 +36,10 @@ type ServeOptions struct {
 	// connects there can read everything in the repository.
 	Open bool
 	// Peers are multiaddrs that end in /p2p/<peer id>: connections to them are
-	// kept up, and they may connect from anywhere.
+	// kept up, and they may connect and read from anywhere.
 	Peers []string
-	// MDNS announces the node on the local network and connects to those found.
+	// MDNS announces the node on the local network and connects to those found. That
+	// lets nobody read who could not before.
 	MDNS bool
 	// DHT are the bootstrap peers of a DHT in which the node, as a client,
 	// announces its pins. None if empty.
@@ -54,6 +55,7 @@ type ServeOptions struct {
 type Network struct {
 	repo    *Repo
 	host    host.Host
+	readers *readers
 	bitswap *bitswap.Bitswap
 	p2pHTTP *libp2phttp.Host
 	server  *http.Server
@@ -86,20 +88,21 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	served := make(places, gatewayRequests)
 	n := &Network{repo: r, mux: http.NewServeMux(), addr: listener.Addr(), errs: make(chan error, 3)}
-	if err := n.startSwarm(r, o, swarmKey, unhurried(handler, writeLimit)); err != nil {
+	if err := n.startSwarm(r, o, swarmKey, unhurried(served.limit(handler), writeLimit)); err != nil {
 		return nil, errors.Join(fmt.Errorf("swarm: %w", err), listener.Close(), n.Close())
 	}
 	n.mux.Handle("/", handler)
 	if o.Routing {
 		n.mux.Handle("/routing/v1/", n.routing(r))
 	}
-	handler = n.mux
+	handler = served.limit(n.mux)
 	if !o.Open {
 		handler = loopbackOnly(handler)
 	}
 	n.server = &http.Server{
-		Handler:           unhurried(handler, writeLimit),
+		Handler:           introduced(n.PeerID(), unhurried(handler, writeLimit)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func TestServeAndDial(t *testing.T) {
 	r := newRepo(t)
 	root, docs := putState(t, r.Blocks, 1)
 	const origin = "log.example/served"
-	n := serve(t, r, func(string) (cid.Cid, bool) { return root, true })
+	n := serve(t, r, func(context.Context, string) (cid.Cid, bool) { return root, true })
 	if len(n.Addresses()) != 1 || !strings.HasSuffix(n.Addresses()[0], "/p2p/"+n.PeerID().String()) {
 		t.Fatalf("addresses %v", n.Addresses())
 	}

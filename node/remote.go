@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -40,6 +41,8 @@ type Remote struct {
 	base   string // URL without a trailing slash; over libp2p its host is the peer
 	client *http.Client
 	peer   *remotePeer // over libp2p
+	// said is the peer id in the last answer, over HTTP; nil if none is looked for.
+	said *atomic.Pointer[peer.ID]
 	// patience is how long it may be silent or slow; stallTimeout if 0.
 	patience time.Duration
 	close    func() error
@@ -77,9 +80,22 @@ func (r *Repo) Dial(source string) (*Remote, error) {
 	t.MaxIdleConnsPerHost = sourceTasks
 	t.MaxResponseHeaderBytes = 64 << 10
 	return &Remote{
-		Name: source, base: strings.TrimSuffix(source, "/"), client: &http.Client{Transport: t},
-		close: func() error { t.CloseIdleConnections(); return nil },
+		Name: source, base: strings.TrimSuffix(source, "/"), said: new(atomic.Pointer[peer.ID]),
+		client: &http.Client{Transport: t, CheckRedirect: sameHost},
+		close:  func() error { t.CloseIdleConnections(); return nil },
 	}, nil
+}
+
+// maxRedirects is how often a gateway may say that it has something elsewhere.
+const maxRedirects = 5
+
+// sameHost follows a gateway to other paths of its own only: elsewhere it has no word in
+// whom this node asks, and what is there is not what it has.
+func sameHost(req *http.Request, via []*http.Request) error {
+	if from := via[0].URL; len(via) > maxRedirects || req.URL.Host != from.Host || req.URL.Scheme != from.Scheme {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 func (r *Repo) dialPeer(source string) (*Remote, error) {
@@ -162,6 +178,7 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 	if err != nil {
 		return fail(err)
 	}
+	r.hear(resp.Header)
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
 		err := fmt.Errorf("%s answers %q for %s", r.Name, resp.Status, path)

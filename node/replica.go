@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -34,7 +35,8 @@ type Replica struct {
 	// Path is that of a folder, which must be there; relative to the repository.
 	Path string `toml:"path"`
 	// TokenFile holds the bearer token of the API, if it wants one; relative to the
-	// repository. Only its owner may be able to read it.
+	// repository. Only its owner may be able to read it. The endpoint must then be of
+	// https, or of a loopback address.
 	TokenFile string `toml:"token_file"`
 	// Ask are URLs of gateways, and multiaddrs that end in /p2p/<peer id>, that
 	// serve what is pinned through a pinning service: whom to ask whether it is. By
@@ -82,11 +84,25 @@ func (r Replica) check() error {
 		if err := checkEndpoint(r.Endpoint); err != nil {
 			return fmt.Errorf("endpoint: %w", err)
 		}
+		if r.TokenFile != "" && !keepsSecrets(r.Endpoint) {
+			return errors.New("a token is sent by https only, or to this host: whoever is between could read it")
+		}
 	default:
 		return fmt.Errorf("kind %q is none of %q, %q, %q, %q", r.Kind,
 			ReplicaPinningService, ReplicaKubo, ReplicaSavepoint, ReplicaFolder)
 	}
 	return r.checkAsk()
+}
+
+// keepsSecrets reports whether what is sent to a URL, which [checkEndpoint] has seen, is
+// read there only.
+func keepsSecrets(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (r Replica) checkAsk() error {

@@ -9,16 +9,14 @@ import (
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/boxo/peering"
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
 	libp2phttp "github.com/libp2p/go-libp2p/p2p/http"
 	"github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // newHost returns a libp2p host that listens on addrs, and nowhere if there are none.
@@ -58,7 +56,8 @@ func (n *Network) startSwarm(r *Repo, o ServeOptions, swarmKey []byte, handler h
 	if err != nil {
 		return err
 	}
-	n.host, err = newHost(key, o.Swarm, swarmKey, libp2p.ConnectionGater(newGater(o.Open || len(swarmKey) > 0, peers)))
+	n.readers = newReaders(o.Open || len(swarmKey) > 0, peers)
+	n.host, err = newHost(key, o.Swarm, swarmKey, libp2p.ConnectionGater(n.readers))
 	if err != nil {
 		return err
 	}
@@ -66,9 +65,11 @@ func (n *Network) startSwarm(r *Repo, o ServeOptions, swarmKey []byte, handler h
 		return nil
 	}
 	// bitswap.New starts its network and stops with its own Close.
-	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, toPeers{readOnly{r.Blocks}})
+	filter := func(p peer.ID, _ cid.Cid) bool { return n.readers.mayRead(n.host.Network(), p) }
+	n.bitswap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(n.host), nil, toPeers{readOnly{r.Blocks}},
+		bitswap.WithPeerBlockRequestFilter(filter))
 	n.p2pHTTP = &libp2phttp.Host{StreamHost: n.host}
-	n.p2pHTTP.SetHTTPHandlerAtPath(gatewayProtocol, "/", handler)
+	n.p2pHTTP.SetHTTPHandlerAtPath(gatewayProtocol, "/", n.readers.only(n.host.Network(), handler))
 	n.run(n.p2pHTTP.Serve)
 	// Addrs waits until it listens. If the host were closed before that, its server
 	// would be left waiting for ever.
@@ -106,32 +107,3 @@ func (n *Network) keepUp(peers []peer.AddrInfo) {
 	service.Start() // its error is always nil
 	n.stops = append(n.stops, func() error { service.Stop(); return nil })
 }
-
-// gater says who may connect: on loopback everybody, from elsewhere those who are
-// listed, or have the swarm key, unless the node is open. The node itself may
-// connect to anybody.
-type gater struct {
-	open   bool
-	listed map[peer.ID]bool
-}
-
-func newGater(open bool, peers []peer.AddrInfo) *gater {
-	g := &gater{open: open, listed: map[peer.ID]bool{}}
-	for _, p := range peers {
-		g.listed[p.ID] = true
-	}
-	return g
-}
-
-func (g *gater) InterceptPeerDial(peer.ID) bool                      { return true }
-func (g *gater) InterceptAddrDial(peer.ID, multiaddr.Multiaddr) bool { return true }
-
-func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
-	return g.open || len(g.listed) > 0 || manet.IsIPLoopback(c.RemoteMultiaddr())
-}
-
-func (g *gater) InterceptSecured(d network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
-	return d == network.DirOutbound || g.open || g.listed[p] || manet.IsIPLoopback(c.RemoteMultiaddr())
-}
-
-func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -53,7 +53,7 @@ func newLawless(t *testing.T) *lawless {
 	must(t, err)
 	l.policy, err = anchor.ParsePolicy(anchor.FormatPolicy(vkey))
 	must(t, err)
-	gateway, err := repo.Gateway(func(string) (cid.Cid, bool) { return l.log.Head().Root, true })
+	gateway, err := repo.Gateway(func(context.Context, string) (cid.Cid, bool) { return l.log.Head().Root, true })
 	must(t, err)
 	web := httptest.NewServer(gateway)
 	t.Cleanup(web.Close)

@@ -38,6 +38,7 @@ type Bank struct {
 	store    logStore
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 	replicas *replicas                 // shared by all views of the bank
+	keeping  chan struct{}             // holds one token while a receipt and its pin come or go
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -240,7 +241,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 }
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
-	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1)}
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
 	b.replicas = newReplicas(b)
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
@@ -484,10 +485,10 @@ func (b *Bank) copyHead(ctx context.Context, p *anchor.Policy) (anchor.Head, err
 }
 
 // LogRoot finds the newest verified root of a log by its LogID.
-func (b *Bank) LogRoot(id string) (cid.Cid, bool) {
+func (b *Bank) LogRoot(ctx context.Context, id string) (cid.Cid, bool) {
 	for _, p := range b.Policies() {
 		if LogID(p.Origin) == id {
-			h, err := b.copyHead(context.Background(), p)
+			h, err := b.copyHead(ctx, p)
 			return h.Root, err == nil
 		}
 	}

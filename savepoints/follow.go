@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -63,6 +64,8 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 	tick := time.NewTicker(o.Interval)
 	defer tick.Stop()
 	last := ""
+	// One may have ended, by a crash too, between giving up and collecting.
+	garbage := collection{due: o.Keep > 0}
 	done := int64(-1) // the size of the log up to which nothing is left to fetch
 	for {
 		size, err := b.followOnce(ctx, r, o, done)
@@ -75,7 +78,7 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 			err = b.keepNames(ctx, r, o.Policy)
 		}
 		if ctx.Err() == nil {
-			err = errors.Join(err, b.retain(ctx, o))
+			err = errors.Join(err, b.retain(ctx, o, &garbage))
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -126,34 +129,62 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
-	old, err := outdated(ctx, v, o.Keep)
-	if err != nil {
-		return head.Size, err
+	todo, err := toFollow(ctx, v, retired)
+	var errs []error
+	if o.Keep > 0 {
+		slices.Reverse(todo)
 	}
+	here := map[entry.PolicyKey]int{}
+	for _, f := range todo {
+		// Only what is here makes older ones needless: newer ones may be withheld.
+		if o.Keep > 0 && here[f.policy] >= o.Keep {
+			continue
+		}
+		if held[f.index] {
+			here[f.policy]++
+			continue
+		}
+		s, err := b.followEntry(ctx, r, v, f.index)
+		if err != nil {
+			// One save point that cannot be had must not keep others away.
+			errs = append(errs, fmt.Errorf("log entry %d: %w", f.index, err))
+			continue
+		}
+		here[f.policy]++
+		o.Fetched(s)
+	}
+	return head.Size, errors.Join(append(errs, err)...)
+}
+
+// followed is a log entry of a save point.
+type followed struct {
+	index  int64
+	policy entry.PolicyKey
+}
+
+// toFollow returns the save points of a log that are not retired, oldest first, also with
+// an error, which says what entries are none that can be read.
+func toFollow(ctx context.Context, v *anchor.View, retired map[int64]bool) ([]followed, error) {
+	var all []followed
 	var errs []error
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
-			return head.Size, err
+			return all, errors.Join(append(errs, err)...)
 		}
-		if held[e.Index] || old[e.Index] || retired[e.Index] {
-			continue
-		}
-		s, err := b.followEntry(ctx, r, v, e)
-		if errors.Is(err, entry.ErrNotSavepoint) {
-			continue
-		}
-		if err != nil {
-			// One save point that cannot be had must not keep others away.
+		s, err := entry.DecodeSavepoint(e.Record)
+		switch {
+		case err == nil && !retired[e.Index]:
+			all = append(all, followed{e.Index, s.Policy})
+		case err != nil && !errors.Is(err, entry.ErrNotSavepoint):
 			errs = append(errs, fmt.Errorf("log entry %d: %w", e.Index, err))
-			continue
 		}
-		o.Fetched(s)
 	}
-	return head.Size, errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
-func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, e anchor.Entry) (Savepoint, error) {
-	if _, err := entry.DecodeSavepoint(e.Record); err != nil {
+func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, index int64) (Savepoint, error) {
+	e, err := v.Entry(ctx, index)
+	if err != nil {
 		return Savepoint{}, err
 	}
 	p, err := b.policy(v.Head().Origin)

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs/go-cid"
@@ -57,7 +56,8 @@ const (
 // HealthOptions says whom to ask for what.
 type HealthOptions struct {
 	// Blocks is how many IPFS blocks each place is asked for: the manifest, and
-	// others of the save point chosen at random. DefaultHealthBlocks if 0.
+	// others of the save point chosen at random; where the bank has not all of it, on
+	// random ways down from the manifest. DefaultHealthBlocks if 0.
 	Blocks int
 	// Timeout bounds how long a place may take for one save point;
 	// DefaultHealthTimeout if 0. One that took longer is not asked for others.
@@ -84,7 +84,8 @@ type Checked struct {
 
 // Health asks every place that may have them for random IPFS blocks of save points,
 // all places at the same time, and checks what comes. Places that turn out to be the
-// same count once. report is called for each save point.
+// same, or the bank itself, count once (see [replication.Identity]). report is called for
+// each save point.
 func (b *Bank) Health(ctx context.Context, list []Savepoint, o HealthOptions, report func(Checked) error) error {
 	if o.Blocks == 0 {
 		o.Blocks = DefaultHealthBlocks
@@ -123,6 +124,7 @@ type asking struct {
 // asked is a place and why it is not asked any more, if it is not.
 type asked struct {
 	replication.Place
+	who  replication.Identity
 	down error
 }
 
@@ -141,14 +143,16 @@ func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 		}
 	}
 	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks)
-	if ownErr == nil {
+	if ownErr != nil {
+		sample = nil // the bank does not know what else there is to ask for
+	} else {
 		ownErr = a.b.serves(ctx, s.CID, sample)
 	}
 	places, others := a.find(ctx, item)
-	reasons := make([]error, len(places))
+	answers := make([]answer, len(places))
 	var wg sync.WaitGroup
 	for i, p := range places {
-		wg.Go(func() { reasons[i] = a.ask(ctx, p, item, sample) })
+		wg.Go(func() { answers[i] = a.ask(ctx, p, item, sample) })
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
@@ -156,15 +160,50 @@ func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 	}
 	c := Checked{Savepoint: s, Places: []PlaceHealth{placeHealth(OwnPlace, ownErr)}}
 	serving := 0
-	for i, p := range places {
-		c.Places = append(c.Places, placeHealth(p.Name(), reasons[i]))
-		if reasons[i] == nil {
+	for _, p := range once(a.self, answers) {
+		c.Places = append(c.Places, placeHealth(p.name, p.err))
+		if p.err == nil {
 			serving++
 		}
 	}
 	c.Places = append(c.Places, others...)
 	c.Health = healthOf(ownErr == nil, serving)
 	return c, nil
+}
+
+// answer is how a place answered, and who it turned out to be.
+type answer struct {
+	name string
+	who  replication.Identity
+	err  error
+}
+
+// once leaves out the bank itself, of the peer id self, and all but one of the answers of
+// one place: one that it serves, if there is one. The order stays.
+func once(self string, answers []answer) []answer {
+	var groups [][]answer
+	for _, a := range answers {
+		if a.who.Peer == self {
+			continue
+		}
+		// It may show that several before it are one.
+		joined := []answer{a}
+		at := len(groups)
+		for i := len(groups) - 1; i >= 0; i-- {
+			if slices.ContainsFunc(groups[i], func(b answer) bool { return a.who.Same(b.who) }) {
+				joined = append(slices.Clone(groups[i]), joined...)
+				groups = slices.Delete(groups, i, i+1)
+				at = i
+			}
+		}
+		groups = slices.Insert(groups, at, joined)
+	}
+	var out []answer
+	for _, g := range groups {
+		i := max(0, slices.IndexFunc(g, func(a answer) bool { return a.err == nil }))
+		out = append(out, g[i])
+	}
+	return out
 }
 
 func placeHealth(name string, err error) PlaceHealth {
@@ -252,39 +291,25 @@ func (a *asking) limit(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, a.o.Timeout, fmt.Errorf("%w: no answer within %s", node.ErrUnreachable, a.o.Timeout))
 }
 
-// ask asks one place. What was silent once is not waited for again.
-func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sample []cid.Cid) error {
+// ask asks one place, for a sample, or for what it shows itself to have if there is none.
+// What was silent once is not waited for again.
+func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sample []cid.Cid) answer {
 	if p.down != nil {
-		return p.down
+		return answer{p.Name(), p.who, p.down}
 	}
 	limited, cancel := a.limit(ctx)
 	defer cancel()
-	err := replication.Serves(limited, p, item, sample)
+	var err error
+	if sample == nil {
+		err = probe(limited, p, item, a.o.Blocks)
+	} else {
+		err = replication.Serves(limited, p, item, sample)
+	}
 	if replication.IsDown(err) {
 		p.down = err
 	}
-	return err
-}
-
-// sampleDAG returns the root of a DAG and others of its nodes, n in all if there are as
-// many, each with the same probability. If some of the DAG cannot be read it returns
-// the reason, and a sample of what was met before.
-func sampleDAG(ctx context.Context, src dag.Source, root cid.Cid, n int) ([]cid.Cid, error) {
-	sample := []cid.Cid{root}
-	met := 0
-	for c, err := range dag.Walk(ctx, src, dag.Limits{}, root) {
-		if err != nil {
-			return sample, err
-		}
-		if c == root {
-			continue
-		}
-		met++
-		if len(sample) < n {
-			sample = append(sample, c)
-		} else if i := rand.IntN(met); i < n-1 {
-			sample[1+i] = c // reservoir sampling
-		}
-	}
-	return sample, nil
+	named, cancel := a.limit(ctx)
+	defer cancel()
+	p.who = p.Identity(named)
+	return answer{p.Name(), p.who, err}
 }

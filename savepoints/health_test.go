@@ -148,6 +148,67 @@ func TestHealthOfOthers(t *testing.T) {
 	}
 }
 
+// TestHealthCountsOnce: the bank's own gateway is no other place, and another node counts
+// once, by whatever names it is reached, whether it says who it is or not.
+func TestHealthCountsOnce(t *testing.T) {
+	b := initBank(t)
+	taken, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p"})
+	must(t, err)
+	other := initBank(t)
+	for c, err := range dag.Walk(ctx, b.Repo().Blocks, dag.Limits{}, taken.CID) {
+		must(t, err)
+		data, err := b.Repo().Blocks.Get(ctx, c)
+		must(t, err)
+		must(t, other.Repo().Blocks.Put(ctx, dag.Block{CID: c, Data: data}))
+	}
+	must(t, other.Repo().Blocks.Sync(ctx))
+	own, there := serve(t, b), serve(t, other)
+	handler, err := other.Repo().Gateway(nil)
+	must(t, err)
+	silent := httptest.NewServer(handler) // as a gateway of other make
+	defer silent.Close()
+	byName := func(u string) string { return strings.Replace(u, "127.0.0.1", "localhost", 1) }
+	for what, c := range map[string]struct {
+		sources []string
+		want    savepoints.Health
+		serves  []bool
+	}{
+		"own":           {[]string{own.GatewayURL(), byName(own.GatewayURL()), own.Addresses()[0]}, savepoints.Fragile, []bool{true}},
+		"another":       {[]string{there.GatewayURL(), byName(there.GatewayURL()), there.Addresses()[0]}, savepoints.Healthy, []bool{true, true}},
+		"of other make": {[]string{silent.URL, byName(silent.URL)}, savepoints.Healthy, []bool{true, true}},
+		"two":           {[]string{silent.URL, own.GatewayURL(), there.GatewayURL()}, savepoints.Resilient, []bool{true, true, true}},
+		"also where one of its ways is closed": {[]string{"/ip4/127.0.0.1/tcp/1/p2p/" + there.PeerID().String(), there.GatewayURL()},
+			savepoints.Healthy, []bool{true, true}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			wantHealth(t, health(t, b, savepoints.HealthOptions{Sources: c.sources}), c.want, c.serves...)
+		})
+	}
+}
+
+// TestHealthWithoutOwnCopy: where the bank's own copy is lost, a place that has the
+// manifest alone does not serve the save point.
+func TestHealthWithoutOwnCopy(t *testing.T) {
+	b := initBank(t)
+	taken, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p"})
+	must(t, err)
+	manifest, err := b.Repo().Blocks.Get(ctx, taken.CID)
+	must(t, err)
+	some, all := initBank(t), initBank(t)
+	must(t, some.Repo().Blocks.Put(ctx, dag.Block{CID: taken.CID, Data: manifest}))
+	for c, err := range dag.Walk(ctx, b.Repo().Blocks, dag.Limits{}, taken.CID) {
+		must(t, err)
+		data, err := b.Repo().Blocks.Get(ctx, c)
+		must(t, err)
+		must(t, all.Repo().Blocks.Put(ctx, dag.Block{CID: c, Data: data}))
+	}
+	must(t, errors.Join(some.Repo().Blocks.Sync(ctx), all.Repo().Blocks.Sync(ctx)))
+	o := savepoints.HealthOptions{Sources: []string{serve(t, some).GatewayURL(), serve(t, all).GatewayURL()}}
+	wantHealth(t, health(t, b, o), savepoints.Healthy, true, false, true)
+	damageManifest(t, b, taken)
+	wantHealth(t, health(t, b, o), savepoints.Fragile, false, false, true)
+}
+
 // TestReplicationItems: each save point names the one before it; what is damaged is
 // said to be, is tried again, and does not keep back what follows.
 func TestReplicationItems(t *testing.T) {

@@ -2,11 +2,13 @@ package savepoints
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
@@ -24,6 +26,9 @@ const DefaultGrace = 24 * time.Hour
 // Time is that of this machine's clock when a save point was received here. If the clock
 // went back, that is in the future, and the save point is kept.
 //
+// What a receipt of another log holds too stays pinned, whether or not that log is
+// trusted. If a receipt is damaged nothing is given up.
+//
 // The IPFS blocks are removed by the next collection of garbage. Retain returns what
 // it gave up, also with an error.
 func (b *Bank) Retain(ctx context.Context, origin string, keep int, grace time.Duration) ([]Savepoint, error) {
@@ -33,33 +38,18 @@ func (b *Bank) Retain(ctx context.Context, origin string, keep int, grace time.D
 	if keep == 0 || origin == b.Origin() {
 		return nil, nil
 	}
-	var old []Savepoint
-	elsewhere := map[string]bool{} // what receipts of other entries hold
-	settled := map[entry.PolicyKey][]Savepoint{}
-	limit := time.Now().Add(-grace)
-	err := b.each(ctx, func(s Savepoint) (bool, error) {
-		received, err := b.repo.RecordTime(receiptKind, receiptKey(s.Origin, s.LogIndex))
-		if err != nil {
-			return false, err
-		}
-		if s.Origin == origin && !received.After(limit) {
-			settled[s.Entry.Policy] = append(settled[s.Entry.Policy], s) // oldest first
-		} else {
-			elsewhere[s.CID.KeyString()] = true
-		}
-		return true, nil
-	})
+	if err := b.beginKeeping(ctx); err != nil {
+		return nil, err
+	}
+	defer b.endKeeping()
+	old, err := b.outdated(ctx, origin, keep, time.Now().Add(-grace))
+	if err != nil || len(old) == 0 {
+		return nil, err
+	}
+	elsewhere, err := b.heldBeside(old)
 	if err != nil {
 		return nil, err
 	}
-	for _, all := range settled {
-		n := max(0, len(all)-keep)
-		old = append(old, all[:n]...)
-		for _, s := range all[n:] {
-			elsewhere[s.CID.KeyString()] = true
-		}
-	}
-	slices.SortFunc(old, func(x, y Savepoint) int { return int(x.LogIndex - y.LogIndex) })
 	for i, s := range old {
 		// The pin goes first: what is left of a crash is a receipt, by which this
 		// is done again.
@@ -76,8 +66,73 @@ func (b *Bank) Retain(ctx context.Context, origin string, keep int, grace time.D
 	return old, nil
 }
 
+// outdated returns the save points of a log of which keep newer ones of the same
+// policy were received before a time, as they were themselves, oldest first.
+func (b *Bank) outdated(ctx context.Context, origin string, keep int, limit time.Time) ([]Savepoint, error) {
+	settled := map[entry.PolicyKey][]Savepoint{}
+	err := b.each(ctx, func(s Savepoint) (bool, error) {
+		if s.Origin != origin {
+			return true, nil
+		}
+		received, err := b.repo.RecordTime(receiptKind, receiptKey(s.Origin, s.LogIndex))
+		if err == nil && !received.After(limit) {
+			settled[s.Entry.Policy] = append(settled[s.Entry.Policy], s)
+		}
+		return true, err
+	})
+	var old []Savepoint
+	for _, all := range settled {
+		old = append(old, all[:max(0, len(all)-keep)]...)
+	}
+	slices.SortFunc(old, func(x, y Savepoint) int { return int(x.LogIndex - y.LogIndex) })
+	return old, err
+}
+
+// heldBeside returns what receipts hold other than those of the given save points,
+// by CID. A policy is not asked for: one may be given anew at each command.
+func (b *Bank) heldBeside(old []Savepoint) (map[string]bool, error) {
+	ours := map[string]bool{}
+	for _, s := range old {
+		ours[receiptKey(s.Origin, s.LogIndex)] = true
+	}
+	keys, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]bool{}
+	for _, key := range keys {
+		if ours[key] {
+			continue
+		}
+		proof, err := b.repo.Record(receiptKind, key)
+		if err != nil {
+			return nil, err
+		}
+		index, record, err := anchor.ProofRecord(proof)
+		var e entry.Savepoint
+		if err == nil {
+			e, err = entry.DecodeSavepoint(record)
+		}
+		if err == nil && receiptKey(e.Origin, index) != key {
+			err = errors.New("it is of another entry")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+		}
+		held[e.Savepoint.KeyString()] = true
+	}
+	return held, nil
+}
+
+// collection is what a follower remembers of giving space back.
+type collection struct {
+	due  bool      // there may be garbage
+	next time.Time // when to try again
+	err  error     // of the last try
+}
+
 // retain gives up what a follower is not to keep, and then the space that it took.
-func (b *Bank) retain(ctx context.Context, o FollowOptions) error {
+func (b *Bank) retain(ctx context.Context, o FollowOptions, c *collection) error {
 	grace := o.Grace
 	if grace == 0 {
 		grace = DefaultGrace
@@ -85,36 +140,23 @@ func (b *Bank) retain(ctx context.Context, o FollowOptions) error {
 	dropped, err := b.Retain(ctx, o.Policy.Origin, o.Keep, grace)
 	for _, s := range dropped {
 		o.Dropped(s)
+		c.due = true
 	}
-	if err != nil || len(dropped) == 0 {
-		return err
+	if c.due && !time.Now().Before(c.next) {
+		c.run(ctx, b)
 	}
-	_, err = b.Collect(ctx, segments.CollectOptions{})
-	return err
+	return errors.Join(err, c.err)
 }
 
-// outdated returns the log's entries of save points of which there are keep newer ones of
-// the same policy: they are not fetched. With 0 there are none.
-func outdated(ctx context.Context, v *anchor.View, keep int) (map[int64]bool, error) {
-	old := map[int64]bool{}
-	if keep == 0 {
-		return old, nil
+// run collects. What failed is due again, but takes no more than a tenth of the time:
+// while something is missing, all there is is looked through in vain.
+func (c *collection) run(ctx context.Context, b *Bank) {
+	began := time.Now()
+	got, err := b.Collect(ctx, segments.CollectOptions{})
+	c.due = err != nil
+	if err == nil && got.Damaged > 0 {
+		err = fmt.Errorf("%w: %d IPFS blocks that are needed cannot be read, and what is beside them was not removed", node.ErrDamaged, got.Damaged)
 	}
-	newest := map[entry.PolicyKey][]int64{}
-	for e, err := range v.Entries(ctx, 0) {
-		if err != nil {
-			return nil, err
-		}
-		s, err := entry.DecodeSavepoint(e.Record)
-		if err != nil {
-			continue // whoever follows the entry tells
-		}
-		all := append(newest[s.Policy], e.Index)
-		if len(all) > keep {
-			old[all[0]] = true
-			all = all[1:]
-		}
-		newest[s.Policy] = all
-	}
-	return old, nil
+	c.err = err
+	c.next = time.Now().Add(9 * time.Since(began))
 }

@@ -1,25 +1,30 @@
 package savepoints_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/boxo/blockstore"
 	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/libp2p/go-libp2p"
@@ -135,6 +140,211 @@ func TestFollowKeeps(t *testing.T) {
 	f.stop(t)
 	if got := sequences(t, to); got != "p1 p2 p3 p4 p5 q1" {
 		t.Errorf("kept %s", got)
+	}
+}
+
+// What cannot be had does not count: an older save point is fetched in its place, and
+// given up once it can.
+func TestFollowKeepsWhatCanBeHad(t *testing.T) {
+	b := initBank(t)
+	take(t, b, state{"a": "first document"}, "p")
+	take(t, b, state{"a": "second document"}, "p")
+	withheld := []byte("third document, withheld")
+	take(t, b, state{"a": string(withheld)}, "p")
+	damageBlock(t, b, withheld)
+	to, p := reader(t, b)
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL(), Keep: 1, Grace: time.Nanosecond})
+	f.await(t, 1)
+	if got := sequences(t, to); got != "p2" {
+		t.Errorf("kept %s", got)
+	}
+	await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
+	must(t, b.Repo().Blocks.Heal(ctx, nil, dag.RawBlock(withheld)))
+	f.await(t, 2)
+	await(t, "the older one to go", func() bool { return len(receiptFiles(t, to)) == 1 })
+	f.stop(t)
+	if got := sequences(t, to); got != "p3" {
+		t.Errorf("kept %s", got)
+	}
+}
+
+// holdsBlock reports whether a bank has an IPFS block, without relying on it.
+func holdsBlock(t *testing.T, b *savepoints.Bank, c cid.Cid) bool {
+	t.Helper()
+	for have, err := range b.Repo().Blocks.All(ctx) {
+		must(t, err)
+		if bytes.Equal(have.Hash(), c.Hash()) {
+			return true
+		}
+	}
+	return false
+}
+
+// A collection that fails after something was given up is done later.
+func TestFollowCollectsLater(t *testing.T) {
+	b := initBank(t)
+	first := take(t, b, smallState(0), "p")
+	second := take(t, b, smallState(1), "p")
+	to, p := reader(t, b)
+	o := savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL()}
+	f := follow(t, to, o)
+	f.await(t, 2)
+	f.stop(t)
+	node, err := b.Repo().Blocks.Get(ctx, second.Manifest.State)
+	must(t, err)
+	damageBlock(t, to, node)
+	o.Keep, o.Grace = 1, time.Nanosecond
+	f = follow(t, to, o)
+	await(t, "the first one to go", func() bool { return len(receiptFiles(t, to)) == 1 })
+	await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
+	if !holdsBlock(t, to, first.CID) {
+		t.Fatal("it was collected while something is missing")
+	}
+	must(t, to.Repo().Blocks.Heal(ctx, nil, dag.Block{CID: second.Manifest.State, Data: node}))
+	await(t, "the collection", func() bool { return !holdsBlock(t, to, first.CID) })
+	f.stop(t)
+	if got := sequences(t, to); got != "p2" {
+		t.Errorf("kept %s", got)
+	}
+}
+
+// foreignLog makes a log of another name that anchors the save points of a bank, and
+// serves both.
+func foreignLog(t *testing.T, b *savepoints.Bank) (policy []byte, url string) {
+	t.Helper()
+	const origin = "foreign.example/log"
+	r, err := node.Create(ctx, filepath.Join(t.TempDir(), "foreign"))
+	must(t, err)
+	t.Cleanup(func() { r.Close() })
+	skey, vkey, err := anchor.GenerateKey(origin)
+	must(t, err)
+	signer, err := anchor.NewSigner(skey)
+	must(t, err)
+	l, err := anchor.Open(ctx, foreignStore{r.Blocks, r}, signer, anchor.Options{Create: true})
+	must(t, err)
+	for _, s := range list(t, b) {
+		for c, err := range dag.Walk(ctx, b.Repo().Blocks, dag.Limits{}, s.CID) {
+			must(t, err)
+			data, err := b.Repo().Blocks.Get(ctx, c)
+			must(t, err)
+			must(t, r.Blocks.Put(ctx, dag.Block{CID: c, Data: data}))
+		}
+		record, err := entry.Of(origin, s.Manifest, s.CID, entry.Naming{}).Encode()
+		must(t, err)
+		_, _, err = l.Append(ctx, record)
+		must(t, err)
+	}
+	root := l.Head().Root
+	n, err := r.Serve(ctx, node.ServeOptions{Gateway: "127.0.0.1:0", Logs: func(context.Context, string) (cid.Cid, bool) { return root, true }})
+	must(t, err)
+	t.Cleanup(func() { n.Close() })
+	return anchor.FormatPolicy(vkey), n.GatewayURL()
+}
+
+type foreignStore struct {
+	*segments.Store
+	repo *node.Repo
+}
+
+func (s foreignStore) Head(ctx context.Context, name string) ([]byte, error) {
+	return s.repo.Head(ctx, name)
+}
+
+func (s foreignStore) SwapHead(ctx context.Context, name string, old, new []byte) error {
+	return s.repo.SwapHead(ctx, name, old, new)
+}
+
+// A log that anchors the save points of another takes none of them away, also while
+// the policy of the other is not in force, and nothing goes while a receipt is damaged.
+func TestRetainLeavesOtherLogs(t *testing.T) {
+	b := initBank(t)
+	for i := range 2 {
+		take(t, b, smallState(i), "p")
+	}
+	url := serve(t, b).GatewayURL()
+	to, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "to"))
+	must(t, err)
+	t.Cleanup(func() { to.Close() })
+	policy, err := b.TrustPolicy()
+	must(t, err)
+	good, p, err := to.Trust(policy) // for now, as with --trust
+	must(t, err)
+	for _, s := range list(t, b) {
+		_, err := fetch(good, savepoints.Ref{CID: s.CID}, p, url)
+		must(t, err)
+	}
+	policy, url = foreignLog(t, b)
+	foreign, p, err := to.Trust(policy)
+	must(t, err)
+	f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Source: url})
+	f.await(t, 2)
+	f.stop(t)
+
+	for _, path := range receiptFiles(t, to) {
+		if strings.HasPrefix(filepath.Base(path), savepoints.LogID(b.Origin())[:16]) {
+			sound, err := os.ReadFile(path)
+			must(t, err)
+			damage(t, path, 60) // in the entry
+			if dropped, err := foreign.Retain(ctx, p.Origin, 1, 0); !errors.Is(err, savepoints.ErrDamaged) || len(dropped) > 0 {
+				t.Errorf("%d given up, %v", len(dropped), err)
+			}
+			must(t, os.WriteFile(path, sound, 0o600))
+		}
+	}
+	if dropped, err := foreign.Retain(ctx, p.Origin, 1, 0); err != nil || len(dropped) != 1 {
+		t.Fatalf("%d given up, %v", len(dropped), err)
+	}
+	_, err = foreign.Collect(ctx, segments.CollectOptions{All: true})
+	must(t, err)
+	if got := sequences(t, good); got != "p1 p2" {
+		t.Errorf("kept %s", got)
+	}
+}
+
+// A save point that comes from one log while another gives it up stays pinned.
+func TestRetainBesideFetch(t *testing.T) {
+	b := initBank(t)
+	for i := range 2 {
+		take(t, b, smallState(i), "p")
+	}
+	all := list(t, b)
+	goodURL := serve(t, b).GatewayURL()
+	policy, url := foreignLog(t, b)
+	goodPolicy, err := b.TrustPolicy()
+	must(t, err)
+	for range 10 {
+		to, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "to"))
+		must(t, err)
+		foreign, p, err := to.Trust(policy)
+		must(t, err)
+		good, g, err := to.Trust(goodPolicy)
+		must(t, err)
+		f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Source: url})
+		f.await(t, 2)
+		f.stop(t)
+		fetched := make(chan error)
+		go func() {
+			_, err := fetch(good, savepoints.Ref{CID: all[0].CID}, g, goodURL)
+			fetched <- err
+		}()
+		for done := false; !done; {
+			select {
+			case err := <-fetched:
+				must(t, err)
+				done = true
+			default:
+			}
+			// The receipt is being written, or is there.
+			writing, err := filepath.Glob(filepath.Join(to.Repo().Dir(), "meta/receipts/.*"))
+			must(t, err)
+			if len(writing) > 0 || done {
+				_, err := foreign.Retain(ctx, p.Origin, 1, 0)
+				must(t, err)
+			}
+		}
+		_, err = good.Verify(ctx, list(t, good)[0]) // its pin, too
+		must(t, err)
+		must(t, to.Close())
 	}
 }
 

@@ -78,11 +78,11 @@ func TestSampleDAG(t *testing.T) {
 			break
 		}
 	}
-	if some, err := sampleDAG(ctx, store, root.CID, 1000); err == nil || some[0] != root.CID {
+	if some, err := sampleDAG(ctx, store, root.CID, 1000); err == nil || some != nil {
 		t.Errorf("of a DAG that is not whole it is %d nodes, %v", len(some), err)
 	}
 	delete(store, root.CID)
-	if some, err := sampleDAG(ctx, store, root.CID, 8); err == nil || !slices.Equal(some, []cid.Cid{root.CID}) {
+	if some, err := sampleDAG(ctx, store, root.CID, 8); err == nil || some != nil {
 		t.Errorf("of nothing it is %v, %v", some, err)
 	}
 }

@@ -70,6 +70,10 @@ func (b *Bank) withManifest(ctx context.Context, s Savepoint) (Savepoint, error)
 //
 // Another entry at the same place of the log is a fork, whichever came first.
 func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
+	if err := b.beginKeeping(ctx); err != nil {
+		return err
+	}
+	defer b.endKeeping()
 	key := receiptKey(s.Origin, s.LogIndex)
 	held, err := b.repo.Record(receiptKind, key)
 	if err != nil {
@@ -93,6 +97,18 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 	b.replicas.queue.Wake()
 	return nil
 }
+
+// beginKeeping waits for its turn to change receipts and the pins that belong to them.
+func (b *Bank) beginKeeping(ctx context.Context) error {
+	select {
+	case b.keeping <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Bank) endKeeping() { <-b.keeping }
 
 // List returns the save points that the bank holds, of one policy or of all (""),
 // in the order of their logs, oldest first. A save point that is damaged ends the

@@ -28,10 +28,10 @@ func TestInit(t *testing.T) {
 	if err != nil || head.Size != 0 || head.Origin != b.Origin() {
 		t.Errorf("head %+v, %v", head, err)
 	}
-	if _, ok := b.LogRoot(savepoints.LogID(b.Origin())); !ok {
+	if _, ok := b.LogRoot(ctx, savepoints.LogID(b.Origin())); !ok {
 		t.Error("the log is not found by its id")
 	}
-	if _, ok := b.LogRoot(savepoints.LogID("other")); ok {
+	if _, ok := b.LogRoot(ctx, savepoints.LogID("other")); ok {
 		t.Error("another log is found")
 	}
 	must(t, b.Close())

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -31,7 +34,9 @@ func (e *env) gcCommand() *cobra.Command {
 as those of a take that was interrupted. Space is given back where at least a
 quarter of a segment is garbage; --all gives back all of it.
 
-Taking, fetching and serving go on meanwhile. It can be interrupted at any time.`,
+Where something that is needed cannot be read nothing is removed, and the exit
+status is 3. Taking, fetching and serving go on meanwhile. It can be interrupted
+at any time.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.DryRun && seal {
@@ -80,7 +85,11 @@ func (e *env) collect(cmd *cobra.Command, b *savepoints.Bank, o segments.Collect
 		verb = "would remove up to"
 		got.RemovedBlocks, got.RemovedBytes = got.GarbageBlocks, got.GarbageBytes
 	}
-	return e.result(out, "%s %d IPFS blocks, %s; %d, %s, are needed; on disk %s, before %s\n",
+	err = e.result(out, "%s %d IPFS blocks, %s; %d, %s, are needed; on disk %s, before %s\n",
 		verb, got.RemovedBlocks, size(uint64(got.RemovedBytes)), got.LiveBlocks, size(uint64(got.LiveBytes)),
 		size(uint64(after)), size(uint64(before)))
+	if err == nil && got.Damaged > 0 {
+		err = fmt.Errorf("%w: %d IPFS blocks that are needed; where they are nothing was removed; \"verify\" says of which save point", node.ErrDamaged, got.Damaged)
+	}
+	return err
 }

@@ -47,7 +47,7 @@ Each place is asked for the manifest and other IPFS blocks of the save point,
 chosen at random, and each byte that comes is checked. Asked are the repository
 itself ("own"), the targets of config.toml ([[replicate]]), its peers, the
 mirrors in trust policies, and every --from. A place that was found in two ways
-counts once. Without REF it is about all save points in the repository.
+counts once: one peer id, or, where a gateway does not say its own, one address. Without REF it is about all save points in the repository.
 
   Resilient  two or more places besides this repository serve it
   Healthy    this repository and one other place

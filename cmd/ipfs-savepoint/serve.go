@@ -59,6 +59,10 @@ again until they are.
 Commands other than init may be used on the repository meanwhile. Addresses are printed and
 written to serve.json in the repository. Port 0 takes any free port.
 
+By libp2p may read: peers on this host, listed ones, anybody who has the swarm key, or everybody
+with --open; and the peers of a pinning service in config.toml, as that service names them, from
+the request to pin on until it has pinned or failed.
+
 Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
 pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
 uses it.`,
@@ -96,8 +100,8 @@ uses it.`,
 	f.StringVar(&o.gateway, "gateway", "", "`HOST:PORT` of the gateway (default from config.toml)")
 	f.StringArrayVar(&o.swarm, "swarm", nil, "`MULTIADDR` for libp2p peers (may be repeated; default from config.toml)")
 	f.BoolVar(&o.open, "open", false, "allow addresses that are not on loopback: whoever connects can read everything")
-	f.StringArrayVar(&o.peers, "peer", nil, "stay connected to the peer at `MULTIADDR`, and let it in (may be repeated)")
-	f.BoolVar(&o.mdns, "mdns", false, "find peers on the local network, and be found")
+	f.StringArrayVar(&o.peers, "peer", nil, "stay connected to the peer at `MULTIADDR`, and let it read (may be repeated)")
+	f.BoolVar(&o.mdns, "mdns", false, "find peers on the local network, and be found; they may read only if they are listed, have the swarm key, or the node is --open")
 	f.StringArrayVar(&o.dht, "dht", nil, "announce pins in the DHT of the peer at `MULTIADDR` (may be repeated)")
 	f.BoolVar(&o.routing, "routing", false, "answer delegated routing requests (/routing/v1) on the gateway")
 	swarmKeyFlag(cmd, &o.swarmKey)
@@ -183,6 +187,9 @@ func (e *env) servePinning(b *savepoints.Bank, n *node.Network, config node.Conf
 	}
 	if err != nil {
 		return nil, err
+	}
+	for _, err := range s.Unreadable() {
+		e.note("%v; until it is mended or removed, no pin of the service is given up", err)
 	}
 	n.Handle("/pinning/", http.StripPrefix("/pinning", s))
 	e.note("pinning  %s/pinning", n.GatewayURL())

@@ -26,7 +26,7 @@
 //
 // # Limits
 //
-// A body has at most 64 KiB, a request 20 origins; 1,000 requests wait at a time, and
-// 100,000 are kept; [Options.Workers] DAGs are fetched at a time, each for at most six
+// A body has at most 64 KiB, a request 20 origins of together 8 KiB, and 4 KiB of meta;
+// 1,000 requests wait at a time, and 100,000 are kept, of together 64 MiB; [Options.Workers] DAGs are fetched at a time, each for at most six
 // hours. Whoever has a token may fill the disk.
 package pinning

@@ -19,6 +19,10 @@ const (
 	maxName    = 255
 	maxOrigins = 20
 	maxMeta    = 1000
+	// maxMetaBytes bounds keys and values of meta, maxOriginBytes the origins, each in
+	// all: requests are kept in memory.
+	maxMetaBytes   = 4 << 10
+	maxOriginBytes = 8 << 10
 )
 
 // errBad: what a client sent is not what the specification allows.
@@ -58,6 +62,7 @@ type request struct {
 	Keeps []string `json:"keeps,omitempty"`
 
 	cid    cid.Cid
+	size   int // of the record, in bytes
 	tries  int
 	notYet time.Time // it is not tried before
 	retry  *time.Timer
@@ -112,13 +117,23 @@ func (p *pin) check() (cid.Cid, error) {
 	if n := len(p.Origins); n > maxOrigins {
 		return cid.Undef, fmt.Errorf("%d origins, more than %d", n, maxOrigins)
 	}
+	size := 0
 	for _, o := range p.Origins {
+		if size += len(o); size > maxOriginBytes {
+			return cid.Undef, fmt.Errorf("origins of more than %d bytes", maxOriginBytes)
+		}
 		if _, err := multiaddr.NewMultiaddr(o); err != nil {
 			return cid.Undef, fmt.Errorf("origin %.100q: %w", o, err)
 		}
 	}
 	if n := len(p.Meta); n > maxMeta {
 		return cid.Undef, fmt.Errorf("%d values of meta, more than %d", n, maxMeta)
+	}
+	size = 0
+	for key, value := range p.Meta {
+		if size += len(key) + len(value); size > maxMetaBytes {
+			return cid.Undef, fmt.Errorf("meta of more than %d bytes", maxMetaBytes)
+		}
 	}
 	return c, nil
 }

@@ -18,6 +18,8 @@ const (
 	recordKind  = "requests"
 	maxWaiting  = 1000
 	maxRequests = 100_000
+	// maxBytes is how long the records of all requests may be.
+	maxBytes = 64 << 20
 )
 
 var (
@@ -30,23 +32,18 @@ var (
 )
 
 // load reads all requests, and removes pins that belong to none: a crash came between
-// the removal of a request and that of its pin.
+// the removal of a request and that of its pin. A request that cannot be read is left
+// where it is; nobody knows which pins are its own, so that none is removed meanwhile.
 func (s *Server) load() error {
 	ids, err := s.repo.Records(recordKind)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		data, err := s.repo.Record(recordKind, id)
+		r, err := s.read(id)
 		if err != nil {
-			return err
-		}
-		r := &request{ID: id}
-		if err := json.Unmarshal(data, r); err != nil {
-			return fmt.Errorf("pin request %s: %w", id, err)
-		}
-		if r.cid, err = cid.Decode(r.Pin.CID); err != nil || !r.Status.valid() {
-			return fmt.Errorf("pin request %s is not one", id)
+			s.unreadable = append(s.unreadable, fmt.Errorf("pin request meta/%s/%s: %w", recordKind, id, err))
+			continue
 		}
 		if r.Status == pinning {
 			r.Status = queued
@@ -67,12 +64,34 @@ func (s *Server) load() error {
 	return s.release(orphans...)
 }
 
+// read reads a request.
+func (s *Server) read(id string) (*request, error) {
+	data, err := s.repo.Record(recordKind, id)
+	if err != nil {
+		return nil, err
+	}
+	r := &request{ID: id, size: len(data)}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, err
+	}
+	if r.cid, err = cid.Decode(r.Pin.CID); err == nil && !r.Status.valid() {
+		err = fmt.Errorf("status %.100q", r.Status)
+	}
+	for _, text := range r.Keeps {
+		if _, keepErr := cid.Decode(text); err == nil {
+			err = keepErr
+		}
+	}
+	return r, err
+}
+
 // save makes a request durable. The caller holds mu.
 func (s *Server) save(r *request) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
+	r.size = len(data)
 	return s.repo.PutRecord(recordKind, r.ID, data)
 }
 
@@ -126,16 +145,20 @@ func (s *Server) room(replaced *request) error {
 	if s.ctx.Err() != nil {
 		return errClosed
 	}
-	waiting := 0
+	waiting, size := 0, 0
 	for _, r := range s.requests {
-		if r.Status.open() && r != replaced {
+		if r == replaced {
+			continue
+		}
+		size += r.size
+		if r.Status.open() {
 			waiting++
 		}
 	}
 	if waiting >= maxWaiting {
 		return errWaiting
 	}
-	if replaced == nil && len(s.requests) >= maxRequests {
+	if replaced == nil && len(s.requests) >= maxRequests || size >= maxBytes {
 		return errFull
 	}
 	return nil
@@ -217,8 +240,12 @@ func (s *Server) settle(ctx context.Context, r *request, err error) error {
 	return s.release(done...)
 }
 
-// release removes the pins of DAGs that no request is for any more. The caller holds mu.
+// release removes the pins of DAGs that no request is for any more; none while there are
+// requests that cannot be read. The caller holds mu.
 func (s *Server) release(cids ...cid.Cid) error {
+	if len(s.unreadable) > 0 {
+		return nil
+	}
 	needed := map[cid.Cid]bool{}
 	for _, r := range s.requests {
 		needed[r.cid] = true

@@ -52,6 +52,8 @@ type Server struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // there may be something to do
 	requests []*request // oldest first
+
+	unreadable []error // since Start
 }
 
 // Start takes up the requests that the repository keeps, and returns a handler for
@@ -87,6 +89,10 @@ func Start(repo *node.Repo, network *node.Network, o Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// Unreadable returns what is wrong with requests that the repository keeps and that could
+// not be read at the Start. As long as there are any, no pin is removed.
+func (s *Server) Unreadable() []error { return s.unreadable }
 
 // Close ends all fetches and waits for them. They begin anew at the next Start.
 func (s *Server) Close() error {

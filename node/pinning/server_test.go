@@ -6,9 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 )
 
-const aCID = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+// aCID is of a document that nobody has.
+var aCID = dag.RawBlock([]byte("nobody has it")).CID.String()
 
 type failure struct {
 	Error struct {
@@ -47,6 +50,7 @@ func TestTokens(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	p := newPeer(t).start(Options{})
 	long := strings.Repeat("ü", 256)
+	fat := strings.TrimSuffix(strings.Repeat(`"/dns4/`+strings.Repeat("a", 600)+`/tcp/1",`, 20), ",")
 	many := strings.TrimSuffix(strings.Repeat(`"/ip4/127.0.0.1/tcp/1",`, 21), ",")
 	for _, c := range []struct {
 		method, path, body string
@@ -65,6 +69,8 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/pins", `{"cid":"` + aCID + `","origins":["nonsense"]}`, 400, "BAD_REQUEST"},
 		{"POST", "/pins", `{"cid":"` + aCID + `","origins":[` + many + `]}`, 400, "BAD_REQUEST"},
 		{"POST", "/pins", `{"cid":"` + aCID + `","meta":{"a":1}}`, 400, "BAD_REQUEST"},
+		{"POST", "/pins", `{"cid":"` + aCID + `","origins":[` + fat + `]}`, 400, "BAD_REQUEST"},
+		{"POST", "/pins", `{"cid":"` + aCID + `","meta":{"a":"` + strings.Repeat("x", maxMetaBytes) + `"}}`, 400, "BAD_REQUEST"},
 		{"POST", "/pins", `{"cid":"` + strings.Repeat("a", maxBody) + `"}`, 413, "REQUEST_TOO_LARGE"},
 		{"POST", "/pins/absent", `{"cid":"` + aCID + `"}`, 404, "NOT_FOUND"},
 		{"GET", "/pins/absent", "", 404, "NOT_FOUND"},
@@ -121,6 +127,24 @@ func TestQueueIsBounded(t *testing.T) {
 	p.api.mu.Unlock()
 	if resp := p.call("POST", "/pins", `{"cid":"`+aCID+`"}`, &f); resp.StatusCode != http.StatusConflict || f.Error.Reason != "TOO_MANY_PINS" {
 		t.Errorf("one more than are kept: %s, %+v", resp.Status, f)
+	}
+}
+
+// Requests are kept up to a number of bytes in all, whatever their own limits are.
+func TestBytesAreBounded(t *testing.T) {
+	p := newPeer(t).start(Options{})
+	id := p.add(p.putDAG("one"), "/ip4/127.0.0.1/tcp/1")
+	p.api.mu.Lock()
+	r, err := p.api.find(id)
+	must(t, err)
+	if data, err := p.repo.Record(recordKind, id); err != nil || r.size != len(data) {
+		t.Errorf("its record has %d bytes, and is taken for %d: %v", len(data), r.size, err)
+	}
+	p.api.requests = append(p.api.requests, &request{ID: "large", Created: p.api.now(), Status: pinned, size: maxBytes})
+	p.api.mu.Unlock()
+	var f failure
+	if resp := p.call("POST", "/pins", `{"cid":"`+aCID+`"}`, &f); resp.StatusCode != http.StatusConflict || f.Error.Reason != "TOO_MANY_PINS" {
+		t.Errorf("one more: %s, %+v", resp.Status, f)
 	}
 }
 

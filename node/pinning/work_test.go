@@ -122,6 +122,46 @@ func TestOrphanedPin(t *testing.T) {
 	}
 }
 
+// A request that cannot be read holds up nobody and is told of; the DAGs pinned for it,
+// whichever those are, stay, also when others for one of them go.
+func TestUnreadableRequest(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "repo")
+	for what, data := range map[string]string{
+		"empty": "", "cut": `{"created":`, "of no CID": `{"status":"pinned","pin":{"cid":"x"}}`,
+		"of no status": `{"status":"lost","pin":{"cid":"` + aCID + `"}}`, "of no DAG": `{"status":"pinned","pin":{"cid":"` + aCID + `"},"keeps":["x"]}`,
+	} {
+		p := open(t, dir, "/ip4/127.0.0.1/tcp/0").start(Options{})
+		lost, other := p.putDAG(what), p.putDAG("other")
+		id, twice, ends := p.add(lost), p.add(lost), p.add(other)
+		for _, id := range []string{id, twice, ends} {
+			p.awaitStatus(id, pinned)
+		}
+		if errs := p.api.Unreadable(); len(errs) > 0 {
+			t.Errorf("of sound ones it says %v", errs)
+		}
+		p.close()
+		record := filepath.Join(dir, "meta", recordKind, id)
+		must(t, os.WriteFile(record, []byte(data), 0o600))
+		p = open(t, dir, "/ip4/127.0.0.1/tcp/0").start(Options{})
+		if errs := p.api.Unreadable(); len(errs) != 1 || !strings.Contains(errs[0].Error(), id) {
+			t.Errorf("%s: it says %v", what, errs)
+		}
+		for _, id := range []string{twice, ends} {
+			p.call("DELETE", "/pins/"+id, "", nil)
+		}
+		if !p.pinned(lost) || !p.pinned(other) {
+			t.Errorf("%s: a pin is gone", what)
+		}
+		p.close()
+		must(t, os.Remove(record)) // by the operator
+		p = open(t, dir, "/ip4/127.0.0.1/tcp/0").start(Options{})
+		if got := p.pinsOf(Owner); len(got) > 0 {
+			t.Errorf("%s: pins of no request: %v", what, got)
+		}
+		p.close()
+	}
+}
+
 // A source that sends other bytes than those that were asked for.
 func TestLyingSource(t *testing.T) {
 	from := newPeer(t)

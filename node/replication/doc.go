@@ -31,7 +31,9 @@
 // push ended: done, or waiting with the reason and the time of the next try, which
 // comes later each time. Records survive restarts. A target that cannot be reached
 // costs one try at a time, whatever waits for it. One thing is pushed to a target at
-// a time.
+// a time. A folder on a file system that does not answer any more cannot keep anybody
+// waiting who was told to stop: the system call is left behind, and the folder not
+// used again until it has returned.
 //
 // # Asking
 //

@@ -20,7 +20,10 @@ import (
 )
 
 // folder takes each item as a CAR file <name>-<root>.car, readable by its owner only.
-type folder struct{ name, dir string }
+type folder struct {
+	name, dir string
+	io        patience
+}
 
 func (f *folder) Name() string { return f.name }
 
@@ -45,11 +48,15 @@ func (f *folder) check() error {
 // Push writes the file, unless it is there and whole. A file that is neither is
 // replaced, by one that has been read back.
 func (f *folder) Push(ctx context.Context, item Item) error {
+	return f.io.do(ctx, func(ctx context.Context, moved func()) error { return f.push(ctx, item, moved) })
+}
+
+func (f *folder) push(ctx context.Context, item Item, moved func()) error {
 	if err := f.check(); err != nil {
 		return err
 	}
 	path := f.path(item)
-	if err := readWhole(ctx, path, item.Roots); err == nil {
+	if err := readWhole(ctx, path, item.Roots, moved); err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -58,11 +65,11 @@ func (f *folder) Push(ctx context.Context, item Item) error {
 	if err := removeLeftovers(path); err != nil {
 		return err
 	}
-	tmp, err := writeTemporary(ctx, path, item.Write)
+	tmp, err := writeTemporary(ctx, path, item.Write, moved)
 	if err != nil {
 		return err
 	}
-	if err := readWhole(ctx, tmp, item.Roots); err != nil {
+	if err := readWhole(ctx, tmp, item.Roots, moved); err != nil {
 		return errors.Join(fmt.Errorf("it was written and does not read back: %w", err), os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -100,12 +107,12 @@ func removeLeftovers(path string) error {
 }
 
 // writeTemporary writes a file beside path and syncs it.
-func writeTemporary(ctx context.Context, path string, write func(context.Context, io.Writer) error) (name string, err error) {
+func writeTemporary(ctx context.Context, path string, write func(context.Context, io.Writer) error, moved func()) (name string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), temporary(path))
 	if err != nil {
 		return "", err
 	}
-	err = errors.Join(write(ctx, file), file.Sync(), file.Close())
+	err = errors.Join(write(ctx, movingIO{file, ctx, moved}), file.Sync(), file.Close())
 	if err != nil {
 		return "", errors.Join(err, os.Remove(file.Name()))
 	}
@@ -114,13 +121,13 @@ func writeTemporary(ctx context.Context, path string, write func(context.Context
 
 // readWhole reads a CAR file and returns nil if it has these roots and all that is
 // below them, every byte of it right.
-func readWhole(ctx context.Context, path string, roots []cid.Cid) error {
-	file, err := os.Open(path)
+func readWhole(ctx context.Context, path string, roots []cid.Cid, moved func()) error {
+	file, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	car, err := dag.ReadCAR(file)
+	car, err := dag.ReadCAR(movingIO{file, ctx, moved})
 	if err != nil {
 		return err
 	}
@@ -134,14 +141,33 @@ func readWhole(ctx context.Context, path string, roots []cid.Cid) error {
 	return err
 }
 
-// Places is the folder itself.
-func (f *folder) Places(context.Context, Item) ([]Place, error) {
-	if err := f.check(); err != nil {
+// openRegular opens a regular file to read. Another kind of file might never be opened
+// or read to an end, and a link leads elsewhere.
+func openRegular(path string) (*os.File, error) {
+	before, err := os.Lstat(path)
+	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.EvalSymlinks(f.dir)
+	if !before.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	return os.Open(path)
+}
+
+// Places is the folder itself.
+func (f *folder) Places(ctx context.Context, _ Item) (places []Place, err error) {
+	dir, err := doValue(ctx, &f.io, func(context.Context, func()) (string, error) {
+		if err := f.check(); err != nil {
+			return "", err
+		}
+		dir, err := filepath.EvalSymlinks(f.dir)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", node.ErrUnreachable, err)
+		}
+		return dir, err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrUnreachable, err)
+		return nil, err
 	}
 	return []Place{folderPlace{f, dir}}, nil
 }
@@ -152,20 +178,24 @@ type folderPlace struct {
 	dir string
 }
 
-func (p folderPlace) ID() string   { return p.dir }
-func (p folderPlace) Close() error { return nil }
+func (p folderPlace) ID() string                        { return p.dir }
+func (p folderPlace) Close() error                      { return nil }
+func (p folderPlace) Identity(context.Context) Identity { return Identity{At: []string{p.dir}} }
 
 func (p folderPlace) Blocks(ctx context.Context, item Item, cids []cid.Cid) ([]dag.Block, error) {
-	path, err := p.find(item.Root)
-	if err != nil {
-		return nil, err
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return findInCAR(ctx, &skipper{file: file, r: bufio.NewReaderSize(file, skipBuffer)}, cids)
+	return doValue(ctx, &p.io, func(ctx context.Context, moved func()) ([]dag.Block, error) {
+		path, err := p.find(item.Root)
+		if err != nil {
+			return nil, err
+		}
+		file, err := openRegular(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in := movingIO{file, ctx, moved}
+		return findInCAR(ctx, &skipper{file: in, r: bufio.NewReaderSize(in, skipBuffer)}, cids)
+	})
 }
 
 // find returns the path of an item's file, whatever name the item had: who asks may not

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// importStall is how long a kubo node may take nothing of a CAR.
+	// importStall is how long a kubo node may take less than minRate of a CAR.
 	importStall = time.Minute
 	// importFinish is how long it may take to walk and pin what it has received.
 	importFinish = 30 * time.Minute
@@ -105,7 +105,7 @@ func (k *kubo) importCAR(ctx context.Context, root cid.Cid, pin bool, write func
 	go func() {
 		part, err := form.CreateFormFile("file", root.String()+".car")
 		if err == nil {
-			err = write(ctx, movingWriter{part, watch, k.stall})
+			err = write(ctx, &movingWriter{Writer: part, watch: watch, patience: k.stall})
 		}
 		if err == nil {
 			err = form.Close()
@@ -220,6 +220,10 @@ type kuboPlace struct {
 }
 
 func (p kuboPlace) ID() string { return p.id }
+
+func (p kuboPlace) Identity(context.Context) Identity {
+	return Identity{Peer: strings.TrimPrefix(p.id, "/p2p/")}
+}
 
 func (p kuboPlace) Blocks(ctx context.Context, _ Item, cids []cid.Cid) ([]dag.Block, error) {
 	blocks := make([]dag.Block, 0, len(cids))

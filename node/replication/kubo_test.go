@@ -355,7 +355,7 @@ func TestKuboOwnDamage(t *testing.T) {
 	_, k := newStandIn(t, blocks)
 	err := k.Push(ctx, Item{Root: root})
 	mustBe(t, err, dag.ErrNotFound)
-	if isDown(err) {
+	if ofTarget(err) {
 		t.Errorf("the node is taken for unreachable: %v", err)
 	}
 }

@@ -44,6 +44,7 @@ type pinningService struct {
 	hosts     *hosts
 	transport http.RoundTripper
 	wait      time.Duration
+	guests    guests
 }
 
 func newPinningService(repo *node.Repo, r node.Replica, h *hosts, token tokenFile) *pinningService {
@@ -88,30 +89,40 @@ func (s *pinningService) client() (*openapi.PinsApiService, error) {
 }
 
 // Push has the service fetch an item from this node and pin it. Requests for it that
-// are there already are used.
+// are there already are used. The service's peers may read from this node until the
+// item is pinned, or is not to be.
 func (s *pinningService) Push(ctx context.Context, item Item) error {
 	api, err := s.client()
 	if err != nil {
 		return err
 	}
+	host := s.hosts.get()
+	leave := s.guests.enter(host, item.Root)
+	err = s.push(ctx, api, host, item)
+	leave(errors.Is(err, ErrPending))
+	return err
+}
+
+func (s *pinningService) push(ctx context.Context, api *openapi.PinsApiService, host Host, item Item) error {
 	all, err := s.requests(ctx, api, item.Root)
 	if err != nil {
 		return err
 	}
 	best, failed := sortRequests(all)
+	if best != nil && best.Status == openapi.PINNED {
+		return nil
+	}
 	if best == nil {
 		if best, err = s.add(ctx, api, item, failed); err != nil {
 			return err
 		}
 	}
-	if best.Status == openapi.PINNED {
-		return nil
-	}
 	connectErr := errors.New("this node does not listen (\"serve\" does)")
-	if h := s.hosts.get(); h != nil {
-		connectErr = h.Connect(ctx, delegates(*best))
+	if host != nil {
+		s.guests.admit(host, item.Root, delegates(*best))
+		connectErr = host.Connect(ctx, delegates(*best))
 	}
-	if err := s.await(ctx, api, *best, item.Root); err != nil {
+	if err := s.await(ctx, api, best.Requestid, item.Root); err != nil {
 		if connectErr != nil {
 			err = fmt.Errorf("%w (connecting to the service's peers: %w)", err, connectErr)
 		}
@@ -189,10 +200,18 @@ func (s *pinningService) add(ctx context.Context, api *openapi.PinsApiService, i
 	return &made, nil
 }
 
-// await asks for a request until it is pinned.
-func (s *pinningService) await(ctx context.Context, api *openapi.PinsApiService, r openapi.PinStatus, root cid.Cid) error {
+// await asks for a request until it is pinned. What was said when it was made does not
+// count.
+func (s *pinningService) await(ctx context.Context, api *openapi.PinsApiService, id string, root cid.Cid) error {
 	end := time.After(s.wait)
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
+		r, resp, err := api.PinsRequestidGet(ctx, id).Execute()
+		if err != nil {
+			return serviceError(ctx, resp, err)
+		}
+		if !isOf(r, root) {
+			return fmt.Errorf("%w: request %q is for %q now", ErrRefused, id, r.Pin.Cid)
+		}
 		switch r.Status {
 		case openapi.PINNED:
 			return nil
@@ -206,14 +225,6 @@ func (s *pinningService) await(ctx context.Context, api *openapi.PinsApiService,
 			return fmt.Errorf("%w: the service says %q", ErrPending, r.Status)
 		case <-time.After(pause):
 		}
-		next, resp, err := api.PinsRequestidGet(ctx, r.Requestid).Execute()
-		if err != nil {
-			return serviceError(ctx, resp, err)
-		}
-		if !isOf(next, root) {
-			return fmt.Errorf("%w: request %q is for %q now", ErrRefused, r.Requestid, next.Pin.Cid)
-		}
-		r = next
 	}
 }
 

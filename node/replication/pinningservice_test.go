@@ -137,7 +137,25 @@ func (s *standInService) status(q *standInRequest) any {
 }
 
 // host is a Host that remembers.
-type host struct{ connected [][]string }
+type host struct {
+	connected [][]string
+	admitted  map[string]int
+}
+
+func (h *host) Admit(addrs []string) (release func()) {
+	count := func(n int) {
+		for id := range node.PeersOf(addrs) {
+			if h.admitted[id] += n; h.admitted[id] == 0 {
+				delete(h.admitted, id)
+			}
+		}
+	}
+	if h.admitted == nil {
+		h.admitted = map[string]int{}
+	}
+	count(1)
+	return func() { count(-1) }
+}
 
 func (h *host) Addresses() []string { return []string{"/ip4/127.0.0.1/tcp/2/p2p/" + onePeer} }
 
@@ -165,11 +183,54 @@ func TestPinningService(t *testing.T) {
 	if len(h.connected) != 1 || !slices.Equal(h.connected[0], s.delegates) {
 		t.Errorf("connected to %v", h.connected)
 	}
+	if len(h.admitted) > 0 {
+		t.Errorf("when all is done these may read: %v", h.admitted)
+	}
 	places, err := p.Places(ctx, someItem)
 	must(t, err)
 	if len(places) != 1 || places[0].ID() != "/p2p/"+onePeer || places[0].Name() != "s" {
 		t.Errorf("places %v", places)
 	}
+}
+
+// TestPinningServiceReads: the peers that a service names may read until it has pinned,
+// or has failed, also between two tries.
+func TestPinningServiceReads(t *testing.T) {
+	s, p := newStandInService(t, "pinning")
+	h := &host{}
+	p.hosts.set(h)
+	p.wait = 0
+	for range 2 {
+		mustBe(t, p.Push(ctx, someItem), ErrPending)
+		if len(h.admitted) != 1 || h.admitted[onePeer] != 1 {
+			t.Errorf("while it fetches these may read: %v", h.admitted)
+		}
+	}
+	for _, end := range []string{"failed", "pinned"} {
+		s.mu.Lock()
+		s.statuses = []string{"pinning", end}
+		if len(s.requests) > 0 {
+			s.requests[0].statuses = s.statuses
+		}
+		s.mu.Unlock()
+		p.wait = 20 * time.Second
+		if err := p.Push(ctx, someItem); (err == nil) != (end == "pinned") {
+			t.Fatalf("%s: %v", end, err)
+		}
+		if len(h.admitted) > 0 {
+			t.Errorf("after it %s these may read: %v", end, h.admitted)
+		}
+	}
+	if len(h.connected) != 4 {
+		t.Errorf("connected %d times", len(h.connected))
+	}
+}
+
+// TestPinningServiceSaysAtOnce: a service that says "pinned" when it is asked to pin is
+// asked again.
+func TestPinningServiceSaysAtOnce(t *testing.T) {
+	_, p := newStandInService(t, "pinned", "failed")
+	mustBe(t, p.Push(ctx, someItem), ErrRefused)
 }
 
 // TestPinningServiceResumes: a push that goes on after a restart uses the request that
@@ -262,7 +323,8 @@ func TestPinningServiceConfused(t *testing.T) {
 // confusing is a Host: after its connection every request is for something else.
 type confusing struct{ s *standInService }
 
-func (confusing) Addresses() []string { return nil }
+func (confusing) Addresses() []string   { return nil }
+func (confusing) Admit([]string) func() { return func() {} }
 
 func (h confusing) Connect(context.Context, []string) error {
 	h.s.mu.Lock()
@@ -294,6 +356,7 @@ func TestPinningServiceEnds(t *testing.T) {
 type cancelling struct{ cancel context.CancelFunc }
 
 func (cancelling) Addresses() []string                       { return nil }
+func (cancelling) Admit([]string) func()                     { return func() {} }
 func (c cancelling) Connect(context.Context, []string) error { c.cancel(); return nil }
 
 // TestPlaces: several addresses of one peer are one place, and one that is no peer's is

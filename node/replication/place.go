@@ -19,6 +19,8 @@ type Place interface {
 	ID() string
 	// Name is for people.
 	Name() string
+	// Identity is who it is, as far as is known after it was asked for something.
+	Identity(ctx context.Context) Identity
 	// Blocks returns the IPFS blocks of an item, in any order, unchecked. The error
 	// wraps dag.ErrNotFound if the place was reached and has not all of them.
 	Blocks(ctx context.Context, item Item, cids []cid.Cid) ([]dag.Block, error)
@@ -90,6 +92,20 @@ func peerID(id string) string { return "/p2p/" + id }
 
 func (p *remotePlace) ID() string   { return p.id }
 func (p *remotePlace) Name() string { return p.name }
+
+func (p *remotePlace) Identity(ctx context.Context) Identity {
+	p.mu.Lock()
+	remote := p.remote
+	p.mu.Unlock()
+	var who Identity
+	if remote != nil {
+		who.Peer = remote.PeerID()
+	}
+	if !strings.HasPrefix(p.id, "/") {
+		who.At = addressesOf(ctx, p.id)
+	}
+	return who
+}
 
 func (p *remotePlace) Blocks(ctx context.Context, _ Item, cids []cid.Cid) ([]dag.Block, error) {
 	r, err := p.reach()

@@ -178,7 +178,7 @@ func (q *Queue) pass(ctx context.Context, l *lane, report func(Status)) (next ti
 			}
 			report(s)
 			r = q.record(l, root)
-			if s.State == Waiting && isDown(s.Err) {
+			if s.State == Waiting && ofTarget(s.Err) {
 				return s.Next
 			}
 		}
@@ -189,9 +189,9 @@ func (q *Queue) pass(ctx context.Context, l *lane, report func(Status)) (next ti
 	return next
 }
 
-// isDown reports whether an error of a push is of the target, or of this side's way
+// ofTarget reports whether an error of a push is of the target, or of this side's way
 // to it, so that other items would fare no better.
-func isDown(err error) bool { return errors.Is(err, node.ErrUnreachable) || errors.Is(err, ErrToken) }
+func ofTarget(err error) bool { return errors.Is(err, node.ErrUnreachable) || errors.Is(err, ErrToken) }
 
 // due reports whether an item's next try is due. One that is further away than any
 // pause was set by a clock that went back since.
@@ -385,7 +385,7 @@ func (q *Queue) once(ctx context.Context, l *lane, sel Selection, report func(St
 				return out, nil
 			}
 			report(s)
-			if isDown(s.Err) {
+			if ofTarget(s.Err) {
 				down = s.Err
 			}
 		}

@@ -56,6 +56,8 @@ type Target interface {
 type Host interface {
 	// Addresses are its multiaddrs, with peer id.
 	Addresses() []string
+	// Admit lets the peers at these multiaddrs read until release is called, once.
+	Admit(addrs []string) (release func())
 	// Connect connects to one of the peers at these multiaddrs.
 	Connect(ctx context.Context, addrs []string) error
 }
@@ -109,18 +111,18 @@ func (t tokenFile) read() (string, error) {
 	if t == "" {
 		return "", nil
 	}
-	f, err := os.Open(string(t))
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrToken, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
+	st, err := os.Stat(string(t)) // to open another kind of file could take for ever
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("%w %s: others than its owner may read it, or it is no file (chmod 600 helps)", ErrToken, string(t))
 	}
+	f, err := os.Open(string(t))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrToken, err)

@@ -38,15 +38,23 @@ func (w *watch) stop() {
 	w.cancel(nil)
 }
 
-// movingWriter tells a watch of each write.
+// minRate is how many bytes must be taken before patience is given again: who takes one
+// now and then is as good as silent.
+const minRate = 32 << 10
+
+// movingWriter tells a watch of each minRate bytes that were written.
 type movingWriter struct {
 	io.Writer
 	watch    *watch
 	patience time.Duration
+	some     int // bytes since the watch was told
 }
 
-func (m movingWriter) Write(p []byte) (int, error) {
+func (m *movingWriter) Write(p []byte) (int, error) {
 	n, err := m.Writer.Write(p)
-	m.watch.moved(m.patience)
+	if m.some += n; m.some >= minRate {
+		m.some = 0
+		m.watch.moved(m.patience)
+	}
 	return n, err
 }

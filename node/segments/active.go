@@ -147,6 +147,20 @@ func (s *Store) append(b dag.Block) error {
 	return s.enqueue(d, b)
 }
 
+// appendMoved takes a block that was read at a spot, unless it was deleted meanwhile.
+func (s *Store) appendMoved(b dag.Block, from spot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	d := digestOf(b.CID)
+	if gone, ok := s.deleted[d]; ok && from.before(gone) || s.inActive(d) != nil {
+		return nil
+	}
+	return s.enqueue(d, b)
+}
+
 func (s *Store) enqueue(d digest, b dag.Block) error {
 	a := s.active
 	a.waiting[d] = len(a.pending)

@@ -2,6 +2,7 @@ package segments
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,7 +33,9 @@ type Collected struct {
 	LiveBlocks, LiveBytes       int64
 	GarbageBlocks, GarbageBytes int64 // found
 	RemovedBlocks, RemovedBytes int64 // of the garbage, and of the segments that held it
-	Damaged                     int64 // live, and their bytes wrong; they were not moved
+	// Damaged are live and cannot be read, and there is no other copy of them. The
+	// segments that they are in were kept. Only what was to be moved is read.
+	Damaged int64
 }
 
 // Marks are the live blocks of a Collect.
@@ -56,6 +59,9 @@ func (m *Marks) Add(ctx context.Context, c cid.Cid) (first bool, err error) {
 		return false, err
 	}
 	if at == nil {
+		if err := m.addDamaged(d); err != nil {
+			return false, err
+		}
 		return false, m.s.notFound(c)
 	}
 	if at.seg != nil {
@@ -68,6 +74,25 @@ func (m *Marks) Add(ctx context.Context, c cid.Cid) (first bool, err error) {
 	_, ok := m.others[d]
 	m.others[d] = struct{}{}
 	return !ok, nil
+}
+
+// addDamaged marks the copies of a block that were found damaged: they must not be
+// garbage only because the disk could not read them once.
+func (m *Marks) addDamaged(d digest) error {
+	for _, seg := range m.s.snapshot() {
+		marked, ok := m.closed[seg.number]
+		if !ok {
+			continue
+		}
+		row, offset, ok, err := seg.index.lookup(d)
+		if err != nil {
+			return err
+		}
+		if ok && m.s.isBad(spot{seg.number, offset}, d) {
+			marked.set(row)
+		}
+	}
+	return nil
 }
 
 // findSound is find, except that of a block with several copies it returns one whose
@@ -111,11 +136,15 @@ func (s *Store) isOnly(at *found, d digest) (bool, error) {
 // Collect removes garbage: mark says what is live, and what is touched from the
 // beginning of a [Store.Hold] on, or while Collect runs, is live too. Blocks are
 // moved out of segments that hold much garbage, and those are removed, while
-// others read and write. Small segments are put together. After an error, or a
-// crash, nothing that is live is missing, and the next Collect goes on.
+// others read and write. Small segments are put together. A segment of which
+// something live cannot be read stays, and the others are gone on with: what is
+// damaged is counted, and an error of the disk is returned at the end. After an
+// error, or a crash, nothing that is live is missing, and the next Collect goes on.
 func (s *Store) Collect(ctx context.Context, mark func(context.Context, *Marks) error, o CollectOptions) (Collected, error) {
-	s.rewriting.Lock()
-	defer s.rewriting.Unlock()
+	if err := s.beginRewriting(ctx); err != nil {
+		return Collected{}, err
+	}
+	defer s.endRewriting()
 	s.mu.Lock()
 	s.track()
 	s.mu.Unlock()
@@ -139,8 +168,21 @@ func (s *Store) Collect(ctx context.Context, mark func(context.Context, *Marks) 
 	return s.sweep(ctx, candidates, m, o)
 }
 
+// beginRewriting waits for its turn to replace segments, as long as ctx lasts.
+func (s *Store) beginRewriting(ctx context.Context) error {
+	select {
+	case s.rewriting <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Store) endRewriting() { <-s.rewriting }
+
 func (s *Store) sweep(ctx context.Context, candidates []*segment, m *Marks, o CollectOptions) (Collected, error) {
 	var out Collected
+	var errs []error
 	small := 0
 	for _, seg := range candidates {
 		if seg.car.Size() < smallSegment {
@@ -155,7 +197,8 @@ func (s *Store) sweep(ctx context.Context, candidates []*segment, m *Marks, o Co
 		live := func(row int) bool { return marked.has(row) || seg.wanted(row) }
 		n, err := s.count(seg, live)
 		if err != nil {
-			return out, err
+			errs = append(errs, fmt.Errorf("segment %d: %w", seg.number, err))
+			continue
 		}
 		out.LiveBlocks += n.LiveBlocks
 		out.LiveBytes += n.LiveBytes
@@ -166,18 +209,24 @@ func (s *Store) sweep(ctx context.Context, candidates []*segment, m *Marks, o Co
 		if o.DryRun || !worth {
 			continue
 		}
-		damaged, err := s.rewrite(ctx, seg, live)
+		lost, err := s.rewrite(ctx, seg, live, false)
+		out.Damaged += int64(len(lost))
 		if err != nil {
-			return out, fmt.Errorf("rewrite segment %d: %w", seg.number, err)
+			errs = append(errs, fmt.Errorf("rewrite segment %d: %w", seg.number, err))
+			if !errors.Is(err, errUnreadable) {
+				return out, errors.Join(errs...)
+			}
 		}
-		out.Damaged += damaged
+		if err != nil || len(lost) > 0 {
+			continue
+		}
 		out.RemovedBlocks += n.GarbageBlocks
 		out.RemovedBytes += n.GarbageBytes
 	}
-	if o.DryRun {
-		return out, nil
+	if !o.DryRun {
+		errs = append(errs, s.Sync(ctx), s.pruneDeleted())
 	}
-	return out, errors.Join(s.Sync(ctx), s.pruneDeleted())
+	return out, errors.Join(errs...)
 }
 
 // count counts the rows of a segment.
@@ -205,44 +254,52 @@ func (s *Store) count(seg *segment, live func(int) bool) (Collected, error) {
 	return n, nil
 }
 
+// errUnreadable: a segment cannot be read, which says nothing of the others.
+var errUnreadable = errors.New("cannot be read")
+
 // rewrite copies the live blocks of a segment to the active one, and removes the
-// segment. It returns how many it could not copy because their bytes are wrong.
-func (s *Store) rewrite(ctx context.Context, seg *segment, live func(int) bool) (damaged int64, err error) {
+// segment. It returns what it could not copy because it is damaged, if there is no
+// other copy: then the segment stays, unless it must go.
+func (s *Store) rewrite(ctx context.Context, seg *segment, live func(int) bool, mustGo bool) (lost map[digest]bool, err error) {
 	rows, err := seg.index.all()
 	if err != nil {
-		return 0, err
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	order := byOffset(rows)
 	done := newBits(len(rows))
+	lost = map[digest]bool{}
+	move := func(r row) error {
+		ok, err := s.move(ctx, seg, r)
+		if err == nil && !ok {
+			lost[r.digest] = true
+		}
+		return err
+	}
 	for {
 		for _, i := range order {
 			if done.has(i) || !live(i) {
 				continue
 			}
-			if err := ctx.Err(); err != nil {
-				return damaged, err
-			}
-			ok, err := s.move(ctx, seg, rows[i])
-			if err != nil {
-				return damaged, err
-			}
-			if !ok {
-				damaged++
+			if err := errors.Join(ctx.Err(), move(rows[i])); err != nil {
+				return lost, err
 			}
 			done.set(i)
 		}
 		for _, r := range s.hiddenIn(seg) {
-			if _, err := s.move(ctx, seg, r); err != nil {
-				return damaged, err
+			if err := move(r); err != nil {
+				return lost, err
 			}
 		}
 		if err := s.Sync(ctx); err != nil {
-			return damaged, err
+			return lost, err
+		}
+		if len(lost) > 0 && !mustGo {
+			return lost, nil
 		}
 		if s.dropUnless(seg, func() bool {
 			return slices.ContainsFunc(order, func(i int) bool { return live(i) && !done.has(i) })
 		}) {
-			return damaged, seg.remove(s.disk, s.dir)
+			return lost, seg.remove(s.disk, s.dir)
 		}
 		// Some row was touched meanwhile.
 	}
@@ -297,15 +354,12 @@ func (s *Store) replace(old *segment, new ...*segment) {
 }
 
 // move copies a block of a segment to the active one, unless it was deleted. It
-// reports false if its bytes are wrong: it is lost, unless there is another copy.
+// reports false if it is damaged and there is no other copy.
 func (s *Store) move(ctx context.Context, seg *segment, r row) (bool, error) {
 	s.files.RLock()
 	defer s.files.RUnlock()
 	at := spot{seg.number, r.offset}
-	s.mu.RLock()
-	gone, deleted := s.deleted[r.digest]
-	s.mu.RUnlock()
-	if deleted && at.before(gone) {
+	if s.isDeleted(at, r.digest) {
 		return true, nil
 	}
 	c, _, err := seg.head(r.offset)
@@ -320,13 +374,37 @@ func (s *Store) move(ctx context.Context, seg *segment, r row) (bool, error) {
 			err = dag.Block{CID: c, Data: data}.Check()
 		}
 	}
+	if errors.Is(err, dag.ErrHash) && s.isDeleted(at, sha256.Sum256(data)) {
+		return true, nil // the CID is what is wrong
+	}
 	if errors.Is(err, ErrDamaged) || errors.Is(err, dag.ErrHash) {
-		return false, s.noteBad(ctx, &found{spot: at, store: s, seg: seg}, r.digest)
+		return s.hasOther(ctx, &found{spot: at, store: s, seg: seg}, r.digest)
 	}
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	return true, s.append(dag.Block{CID: c, Data: data})
+	return true, s.appendMoved(dag.Block{CID: c, Data: data}, at)
+}
+
+// hasOther notes that a copy of a block is damaged, and reports whether there is a
+// sound one, or none is wanted any more.
+func (s *Store) hasOther(ctx context.Context, at *found, d digest) (bool, error) {
+	if err := s.noteBad(ctx, at, d); err != nil {
+		return false, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	data, _, err := s.readSound(ctx, rawCID(d))
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return data != nil || s.isDeleted(at.spot, d), nil
+}
+
+// isDeleted reports whether the copy of a block at a spot does not count.
+func (s *Store) isDeleted(at spot, d digest) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	gone, ok := s.deleted[d]
+	return ok && at.before(gone)
 }
 
 // roll closes the active segment, if it holds anything.

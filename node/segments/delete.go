@@ -113,33 +113,74 @@ func (s *Store) Delete(_ context.Context, cids ...cid.Cid) error {
 
 // Erase deletes IPFS blocks and rewrites every segment that holds one of them, sealed
 // ones too, and every one in which there are bytes that nothing can be read from:
-// when it returns their bytes are in no file of the store.
+// when it returns nil their bytes are in no file of the store.
+//
+// Other blocks that cannot be read, and have no other copy, are given up with a
+// segment that holds one of those to be erased. A segment that may only hold its bytes,
+// since some are unreadable, stays if such blocks are in it. Of both the error tells,
+// which wraps ErrDamaged and names blocks by the CIDs of raw nodes.
 func (s *Store) Erase(ctx context.Context, cids ...cid.Cid) error {
-	s.rewriting.Lock()
-	defer s.rewriting.Unlock()
+	if err := s.beginRewriting(ctx); err != nil {
+		return err
+	}
+	defer s.endRewriting()
 	if err := s.Delete(ctx, cids...); err != nil {
 		return err
 	}
 	if err := s.roll(); err != nil {
 		return err
 	}
+	var errs []error
 	for _, seg := range s.snapshot() {
-		holds := s.isDamaged(seg)
-		for _, c := range cids {
-			_, _, ok, err := seg.index.lookup(digestOf(c))
-			if err != nil {
-				return err
-			}
-			holds = holds || ok
+		holds, err := seg.holds(cids)
+		if err == nil && (holds || s.isDamaged(seg)) {
+			err = s.eraseFrom(ctx, seg, holds)
 		}
-		if !holds {
+		if err == nil {
 			continue
 		}
-		if _, err := s.rewrite(ctx, seg, func(int) bool { return true }); err != nil {
-			return fmt.Errorf("erase from segment %d: %w", seg.number, err)
+		errs = append(errs, fmt.Errorf("erase from segment %d: %w", seg.number, err))
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, errUnreadable) {
+			return errors.Join(errs...) // its files may still be there
 		}
 	}
-	return s.pruneDeleted()
+	return errors.Join(append(errs, s.pruneDeleted())...)
+}
+
+// holds reports whether a segment has a copy of one of the blocks, by its index.
+func (s *segment) holds(cids []cid.Cid) (bool, error) {
+	for _, c := range cids {
+		if _, _, ok, err := s.index.lookup(digestOf(c)); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// eraseFrom copies what was not deleted out of a segment and removes it. If it holds
+// what is to be erased it goes whatever cannot be copied.
+func (s *Store) eraseFrom(ctx context.Context, seg *segment, holds bool) error {
+	lost, err := s.rewrite(ctx, seg, func(int) bool { return true }, holds)
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	if holds {
+		return fmt.Errorf("%w: unreadable and given up with it: %s", ErrDamaged, named(lost))
+	}
+	return fmt.Errorf("%w: it stays, and may hold what is to be erased, for unreadable in it are %s", ErrDamaged, named(lost))
+}
+
+// named names blocks, the first few of them.
+func named(blocks map[digest]bool) string {
+	const most = 16
+	var names []string
+	for d := range blocks {
+		if len(names) == most {
+			return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), len(blocks)-most)
+		}
+		names = append(names, rawCID(d).String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // isDamaged reports whether there are bytes in a segment that no block is read from.

@@ -33,7 +33,8 @@
 // # Collecting garbage
 //
 // [Store.Collect] moves what is live out of segments that hold much garbage, and
-// removes them, while others read and write. Whoever relies on blocks that
+// removes them, while others read and write. A segment of which something live
+// cannot be read stays. Whoever relies on blocks that
 // nothing marks yet has a [Store.Hold] meanwhile: from its beginning to its end,
 // what is put, found or read counts as live.
 package segments

@@ -293,22 +293,31 @@ func (c *sealedCAR) frame(i int) ([]byte, error) {
 
 // Seal closes the active segment, if it holds anything, and compresses every closed
 // segment that is not compressed yet, while others read and write. It needs as
-// much room on the disk as one segment.
+// much room on the disk as one segment. One that cannot be read stays as it is, which
+// the error tells, and the others are compressed.
 func (s *Store) Seal(ctx context.Context) error {
-	s.rewriting.Lock()
-	defer s.rewriting.Unlock()
+	if err := s.beginRewriting(ctx); err != nil {
+		return err
+	}
+	defer s.endRewriting()
 	if err := s.roll(); err != nil {
 		return err
 	}
+	var errs []error
 	for _, seg := range s.snapshot() {
 		if seg.sealed {
 			continue
 		}
-		if err := s.seal(ctx, seg); err != nil {
-			return fmt.Errorf("seal segment %d: %w", seg.number, err)
+		err := s.seal(ctx, seg)
+		if err == nil {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("seal segment %d: %w", seg.number, err))
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, errUnreadable) {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *Store) seal(ctx context.Context, seg *segment) error {
@@ -355,7 +364,7 @@ func compress(ctx context.Context, w io.Writer, car carFile) error {
 		}
 		n, err := car.ReadAt(frame, off)
 		if off += int64(n); n < len(frame) {
-			return nil, errors.Join(io.ErrUnexpectedEOF, err)
+			return nil, fmt.Errorf("%w: %w", errUnreadable, errors.Join(io.ErrUnexpectedEOF, err))
 		}
 		return frame, nil
 	}
@@ -382,7 +391,7 @@ func sameBytes(ctx context.Context, a, b carFile) error {
 		n := min(frameSize, a.Size()-off)
 		for i, car := range []carFile{a, b} {
 			if _, err := car.ReadAt(bufs[i][:n], off); err != nil && err != io.EOF {
-				return err
+				return fmt.Errorf("%w: %w", errUnreadable, err)
 			}
 		}
 		if !bytes.Equal(bufs[0][:n], bufs[1][:n]) {

@@ -33,8 +33,8 @@ type Store struct {
 	cache *frameCache // of sealed segments
 	pages *pageCache  // of indexes
 
-	// rewriting is held by the one Collect, Seal or Erase at a time.
-	rewriting sync.Mutex
+	// rewriting holds one token while a Collect, Seal or Erase is in progress.
+	rewriting chan struct{}
 	// files is held for reading while files of closed segments are used, for
 	// writing to take one away. It is taken before mu.
 	files sync.RWMutex
@@ -111,7 +111,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 
 // OpenOn is Open on a given disk.
 func OpenOn(ctx context.Context, dir string, disk durable.Disk) (*Store, error) {
-	s := &Store{dir: dir, disk: disk, cache: newFrameCache(), pages: newPageCache(), bad: map[copyOf]bool{}, hidden: map[digest]hidden{}}
+	s := &Store{dir: dir, disk: disk, rewriting: make(chan struct{}, 1), cache: newFrameCache(), pages: newPageCache(), bad: map[copyOf]bool{}, hidden: map[digest]hidden{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
