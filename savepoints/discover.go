@@ -133,19 +133,28 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 	if unread := shown[0].view.Head(); unread.Size == d.Head.Size {
 		d.Stale = nil // another source gives the same
 	}
+	// Nothing is remembered of a head that another contradicts: the other may be right.
+	if err := d.consistent(ctx, best, shown); err != nil {
+		return d, err
+	}
 	if err := b.overtake(ctx, o.Policy, best, &d); err != nil {
 		return d, fmt.Errorf("%s: %w", best.source.Name, err)
 	}
+	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
+}
+
+// consistent requires that the head extends all others that are not larger.
+func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []shownHead) error {
 	for _, h := range shown {
 		other := h.view.Head()
 		if other.Size > d.Head.Size {
 			continue // not readable, or of the own log, whose newest is not published
 		}
 		if err := d.view.Extends(ctx, other); err != nil {
-			return d, fmt.Errorf("%s and %s: %w", best.source.Name, h.source.Name, err)
+			return fmt.Errorf("%s and %s: %w", best.source.Name, h.source.Name, err)
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // readable reports whether the end of a log can be read: that is what comes next.

@@ -114,6 +114,10 @@ func TestFetchFromForkedSources(t *testing.T) {
 	if len(list(t, to)) != 0 {
 		t.Error("something was kept")
 	}
+	// In whatever order they are named: the one that is wrong must not stick.
+	if _, err := fetch(to, savepoints.Ref{Policy: "p"}, p, two, one); !errors.Is(err, anchor.ErrFork) {
+		t.Errorf("both, the other way round: %v", err)
+	}
 	take(t, fork, smallState(3), "p") // the longer one is no better
 	if _, err := fetch(to, savepoints.Ref{Policy: "p"}, p, one, two); !errors.Is(err, anchor.ErrFork) {
 		t.Errorf("both, one longer: %v", err)
