@@ -129,13 +129,13 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
-	todo, err := toFollow(ctx, v, retired)
+	wanted, err := toFollow(ctx, v, retired)
 	var errs []error
 	if o.Keep > 0 {
-		slices.Reverse(todo)
+		slices.Reverse(wanted)
 	}
 	here := map[entry.PolicyKey]int{}
-	for _, f := range todo {
+	for _, f := range wanted {
 		// Only what is here makes older ones needless: newer ones may be withheld.
 		if o.Keep > 0 && here[f.policy] >= o.Keep {
 			continue

@@ -267,7 +267,7 @@ func TestRetainLeavesOtherLogs(t *testing.T) {
 	t.Cleanup(func() { to.Close() })
 	policy, err := b.TrustPolicy()
 	must(t, err)
-	good, p, err := to.Trust(policy) // for now, as with --trust
+	good, p, err := to.Trust(policy) // of this command alone, as with --trust
 	must(t, err)
 	for _, s := range list(t, b) {
 		_, err := fetch(good, savepoints.Ref{CID: s.CID}, p, url)
