@@ -380,6 +380,46 @@ func TestVerifyStateBytes(t *testing.T) {
 	}
 }
 
+// checked is a source of which some documents were read a moment ago.
+type checked struct {
+	*reads
+	lengths map[cid.Cid]int
+}
+
+func (c checked) Checked(k cid.Cid) (int, bool) {
+	n, ok := c.lengths[k]
+	return n, ok
+}
+
+// Documents that were compared with their CIDs already are not read once more, unless
+// they are not what the directories say.
+func TestVerifyStateOfChecked(t *testing.T) {
+	ctx := context.Background()
+	m := newMemory()
+	a, big := pattern(10), pattern(2*ChunkSize+5)
+	root, totals := buildState(t, m, map[string][]byte{"a": a, "b": pattern(20), "big": big})
+	src := checked{counting(m), map[cid.Cid]int{RawBlock(a).CID: 10, RawBlock(big[:ChunkSize]).CID: ChunkSize}}
+	if got, err := VerifyState(ctx, src, root.CID, totals); err != nil || got != totals {
+		t.Fatalf("%v, %v", got, err)
+	}
+	for c := range src.lengths {
+		if src.of[c] > 0 {
+			t.Errorf("%s was read once more", c)
+		}
+	}
+	for _, data := range [][]byte{pattern(20), big[ChunkSize : 2*ChunkSize], big[2*ChunkSize:]} {
+		if c := RawBlock(data).CID; src.of[c] == 0 && src.lengths[c] == 0 {
+			t.Errorf("%s was not read", c)
+		}
+	}
+	// Of another length than the directory says, it is read, and what is wrong shows.
+	n := basic(named("a", Link{RawBlock(a).CID, 11}))
+	wrong := m.put(n)
+	if _, err := VerifyState(ctx, src, wrong.CID, Totals{1, 100}); !errors.Is(err, ErrNotCanonical) {
+		t.Errorf("a wrong length: %v", err)
+	}
+}
+
 // A path that leads through a document, or to a collection, names no document.
 func TestReadDocumentNotFound(t *testing.T) {
 	m := newMemory()

@@ -200,11 +200,20 @@ type Totals struct {
 	Bytes     uint64 // the sum of the documents' lengths
 }
 
+// Checked is a Source that knows of some IPFS blocks that they were compared with their
+// CIDs a moment ago and are there, as those are that have just been fetched.
+type Checked interface {
+	Source
+	// Checked returns the length of a block of which that is known.
+	Checked(c cid.Cid) (length int, ok bool)
+}
+
 // VerifyState reads every byte of the state at root, builds every directory and
-// every large document again from what it read, and compares. It stops as soon as
-// there is more than limit says, so that a DAG whose parts link one another many
-// times over costs no more than the state it claims to be. It returns what it
-// found.
+// every large document again from what it read, and compares. Of a source that is a
+// [Checked] it does not read the bytes of documents once more that were compared with
+// their CIDs already. It stops as soon as there is more than limit says, so that a
+// DAG whose parts link one another many times over costs no more than the state it
+// claims to be. It returns what it found.
 func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (Totals, error) {
 	var t Totals
 	again := NewBuilder(Discard)

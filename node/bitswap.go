@@ -184,7 +184,7 @@ func (f *fetch) want(ctx, asking context.Context, src *source, tasks []task) (ne
 			watch.Reset(src.stall())
 		}
 		delete(open, t.cid)
-		err := healer{f.repo.Blocks}.Put(ctx, block)
+		err := healer{f.repo.Blocks, f.arrived}.Put(ctx, block)
 		var below []task
 		if err == nil {
 			f.received(src, 1, uint64(len(block.Data)))

@@ -38,7 +38,13 @@ type Progress struct {
 // on disk. The error otherwise wraps ErrIncomplete, with the reason of each source.
 // progress is not called by two goroutines at a time.
 func (r *Repo) Fetch(ctx context.Context, sources []*Remote, root cid.Cid, progress func(Progress)) error {
+	return r.FetchNoting(ctx, sources, root, nil, progress)
+}
+
+// FetchNoting is Fetch that notes what arrived, unless arrived is nil.
+func (r *Repo) FetchNoting(ctx context.Context, sources []*Remote, root cid.Cid, arrived *Arrived, progress func(Progress)) error {
 	f := newFetch(r, sources, progress)
+	f.arrived = arrived
 	err := f.run(ctx, root)
 	if ctx.Err() != nil {
 		// What was received stays, for the next try.
@@ -130,7 +136,7 @@ func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool)
 		return none, err
 	}
 	var last dag.Received
-	got, err := car.CopyDAG(ctx, healer{f.repo.Blocks}, []cid.Cid{c}, func(got dag.Received) {
+	got, err := car.CopyDAG(ctx, healer{f.repo.Blocks, f.arrived}, []cid.Cid{c}, func(got dag.Received) {
 		if got.Blocks > last.Blocks {
 			in.left.Store(maxRepeated)
 			f.received(src, got.Blocks-last.Blocks, got.Bytes-last.Bytes)
@@ -151,11 +157,15 @@ func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool)
 
 // healer is a store as a place for blocks that are wanted, of which it may hold
 // damaged copies.
-type healer struct{ *segments.Store }
+type healer struct {
+	*segments.Store
+	arrived *Arrived
+}
 
 func (h healer) Put(ctx context.Context, blocks ...dag.Block) error {
 	if err := h.Heal(ctx, nil, blocks...); err != nil {
 		return &storeError{err}
 	}
+	h.arrived.add(blocks)
 	return nil
 }

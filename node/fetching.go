@@ -46,6 +46,7 @@ type source struct {
 type fetch struct {
 	repo     *Repo
 	progress func(Progress)
+	arrived  *Arrived
 
 	mu      sync.Mutex
 	changed *sync.Cond

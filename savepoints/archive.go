@@ -83,7 +83,7 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	if s.CID != manifest {
 		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
 	}
-	return b.adopt(ctx, s)
+	return b.adopt(ctx, b.repo.Blocks, s)
 }
 
 // openAnyProof verifies a proof under the one policy, or under the policy in
@@ -109,7 +109,7 @@ func (b *Bank) openAnyProof(policy *anchor.Policy, proof []byte) (Savepoint, err
 
 // adopt verifies a save point of somebody else, all of whose IPFS blocks should
 // be in the repository, and keeps it.
-func (b *Bank) adopt(ctx context.Context, s Savepoint) (Savepoint, error) {
+func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint) (Savepoint, error) {
 	if err := b.verifyEntry(ctx, s); err != nil {
 		return Savepoint{}, err
 	}
@@ -117,7 +117,7 @@ func (b *Bank) adopt(ctx context.Context, s Savepoint) (Savepoint, error) {
 	if err != nil {
 		return Savepoint{}, asTruncated(err)
 	}
-	if _, err := b.verifyState(ctx, s); err != nil {
+	if _, err := b.verifyState(ctx, src, s); err != nil {
 		return Savepoint{}, asTruncated(err)
 	}
 	return s, b.keepReceipt(ctx, s)

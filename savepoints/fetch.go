@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
@@ -277,14 +278,23 @@ func (f Freshness) Words() string {
 	return "whether its log is the newest is not known (no witness was asked)"
 }
 
+// fetched is the bank's store, of which some IPFS blocks have just arrived.
+type fetched struct {
+	*segments.Store
+	*node.Arrived
+}
+
+var _ dag.Checked = fetched{}
+
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
 // keeps it. What verifying finds damaged of that which the repository held already
 // is fetched again.
 func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
+	src := fetched{b.repo.Blocks, new(node.Arrived)}
 	for first := true; ; first = false {
 		healed := false
 		total := uint64(0)
-		err := b.repo.Fetch(ctx, remotes, s.CID, func(p node.Progress) {
+		err := b.repo.FetchNoting(ctx, remotes, s.CID, src.Arrived, func(p node.Progress) {
 			healed = healed || p.Dropped == nil
 			if progress == nil {
 				return
@@ -300,7 +310,7 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 		if err != nil {
 			return Savepoint{}, err
 		}
-		adopted, err := b.adopt(ctx, s)
+		adopted, err := b.adopt(ctx, src, s)
 		if !errors.Is(err, dag.ErrHash) || !first && !healed {
 			return adopted, err
 		}

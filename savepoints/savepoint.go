@@ -324,7 +324,7 @@ func (b *Bank) verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
 	if err := b.verifyEntry(ctx, s); err != nil {
 		return dag.Totals{}, err
 	}
-	t, err := b.verifyState(ctx, s)
+	t, err := b.verifyState(ctx, b.repo.Blocks, s)
 	if err != nil {
 		return t, err
 	}
@@ -336,13 +336,13 @@ func (b *Bank) verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
 }
 
 // verifyState checks all that the manifest links to.
-func (b *Bank) verifyState(ctx context.Context, s Savepoint) (dag.Totals, error) {
+func (b *Bank) verifyState(ctx context.Context, src dag.Source, s Savepoint) (dag.Totals, error) {
 	s, err := b.withManifest(ctx, s)
 	if err != nil {
 		return dag.Totals{}, err
 	}
 	m := s.Manifest
-	t, err := dag.VerifyState(ctx, b.repo.Blocks, m.State, m.Totals)
+	t, err := dag.VerifyState(ctx, src, m.State, m.Totals)
 	if err != nil {
 		return t, err
 	}
