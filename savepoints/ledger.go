@@ -122,7 +122,9 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 	}
 	index, _, err := l.log.Load().Append(ctx, record)
 	if err == nil {
-		err = l.history.Add(index, e)
+		if err = l.history.Add(index, e); err != nil {
+			err = fmt.Errorf("entry %d: %w", index, err)
+		}
 	}
 	if errors.Is(err, ErrConflict) {
 		return 0, nil, err // refused, and nothing has happened
