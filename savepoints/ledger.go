@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +26,8 @@ type ledger struct {
 	history *entry.History // of the first done entries
 	// done is the size of the log up to which every entry that is here has its receipt.
 	done int64
+	// whole is the size of the log up to which an earlier open found that.
+	whole int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
 	cosigned int64
@@ -137,28 +138,6 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 	return index, record, err
 }
 
-// load reads the receipts and then the log, and finishes what a crash left between the
-// two: an entry whose receipt is missing, or damaged, gets it.
-func (l *ledger) load(ctx context.Context) error {
-	held := map[int64]bool{}
-	l.cosigned = math.MaxInt64
-	for _, kind := range []string{receiptKind, retiredKind} {
-		err := l.b.records(ctx, kind, func(s Savepoint, err error) (bool, error) {
-			if err == nil && s.Origin == l.b.own.Origin {
-				held[s.LogIndex] = true
-				if _, err := openProof(l.b.own, s.Proof); err != nil && kind == receiptKind {
-					l.cosigned = min(l.cosigned, s.LogIndex)
-				}
-			}
-			return true, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return l.finish(ctx, held)
-}
-
 // finish reads the entries from done on. It gives each its receipt that has none and is
 // not in held, and sees to it that what was retired is.
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
@@ -184,11 +163,13 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 		}
 		switch said := said.(type) {
 		case *entry.Savepoint:
-			if !held[e.Index] {
+			if e.Index >= l.whole && !held[e.Index] {
 				lost = append(lost, e)
 			}
 		case *entry.Retire:
-			retired = append(retired, said)
+			if e.Index >= l.whole {
+				retired = append(retired, said)
+			}
 		}
 	}
 	for _, e := range lost {

@@ -207,6 +207,9 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 		s, err := openProof(p, proof)
 		if err != nil {
 			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+			if p.Origin == b.Origin() {
+				err = errors.Join(err, b.notWhole())
+			}
 		}
 		if more, err := f(s, err); err != nil || !more {
 			return err
