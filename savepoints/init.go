@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -25,6 +26,20 @@ type InitOptions struct {
 	// PrivateIDs: the log names policies by a keyed hash of their ids, so that who
 	// sees only the log cannot guess them. The key is made with the repository.
 	PrivateIDs bool
+}
+
+// Check reports whether a log can be made as o describes it. The error wraps ErrUsage.
+func (o InitOptions) Check() error {
+	origin := cmp.Or(o.Origin, "log.invalid")
+	if err := anchor.CheckOrigin(origin); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	_, vkey, err := anchor.GenerateKey(origin)
+	if err != nil {
+		return err
+	}
+	_, err = o.policy(vkey, nameScheme+"name")
+	return err
 }
 
 // Init makes a repository with a log of its own in dir, which must be empty or

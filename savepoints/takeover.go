@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -445,4 +446,38 @@ func (b *Bank) newestHeld(ctx context.Context, origin, policy string) (*Savepoin
 		return true, nil
 	})
 	return newest, err
+}
+
+// withoutPredecessors leaves out save points of logs from which the bank's own log took
+// the policy over, where that has one too: the policy runs there now. Only the own log
+// may say so: another one could claim any policy.
+func (b *Bank) withoutPredecessors(ctx context.Context, candidates []Savepoint) ([]Savepoint, error) {
+	own := func(s Savepoint) bool { return s.Origin == b.Origin() }
+	others := func(s Savepoint) bool { return !own(s) }
+	if !slices.ContainsFunc(candidates, own) || !slices.ContainsFunc(candidates, others) {
+		return candidates, nil
+	}
+	v, err := b.view(ctx, b.own)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[entry.PolicyKey]string{}
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		said, err := entry.Decode(e.Record)
+		if t, ok := said.(*entry.Takeover); err == nil && ok && t.Previous != nil {
+			taken[t.Policy] = t.Previous.Origin
+			continue
+		}
+		break // takeovers from other logs come first
+	}
+	predecessors := map[string]bool{}
+	for _, s := range candidates {
+		if own(s) {
+			predecessors[taken[s.Entry.Policy]] = true
+		}
+	}
+	return slices.DeleteFunc(candidates, func(s Savepoint) bool { return others(s) && predecessors[s.Origin] }), nil
 }
