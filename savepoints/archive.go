@@ -43,22 +43,26 @@ func (s *withBlock) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // Import reads an archive, verifies it under the trust policies in force, and
 // keeps the save point. policy, if not nil, is the only one that counts. Nothing
 // of the archive is believed: the proof must verify, the manifest agree with its
-// entry, the DAG be complete and canonical. The error wraps ErrArchive,
-// dag.ErrTruncated, dag.ErrHash, anchor.ErrUntrusted and others; nothing is kept
-// then but unpinned IPFS blocks.
+// entry, the DAG be complete and canonical. The head in the proof must not contradict
+// what is known of the log here, nor be older than the floor of the policy, unless the
+// copy of the log that is held here extends it; see [Bank.Fetch] for who asks for the
+// latest save point. The error wraps ErrArchive, dag.ErrTruncated, dag.ErrHash,
+// anchor.ErrUntrusted, anchor.ErrFork, anchor.ErrRollback and others; nothing is kept then
+// but unpinned IPFS blocks.
 func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
 	if policy != nil {
 		b = b.with(policy)
 	}
-	defer b.repo.Blocks.Hold().Release()
-	s, err := b.importArchive(ctx, r, policy, progress)
+	s, err := b.importArchive(ctx, r, policy, progress, func(Savepoint, archived) error { return nil })
 	if err != nil {
 		return Savepoint{}, fmt.Errorf("import: %w", err)
 	}
 	return s, nil
 }
 
-func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+// importArchive is Import with one more judge, who is asked before anything is kept.
+func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received), judge func(Savepoint, archived) error) (Savepoint, error) {
+	defer b.repo.Blocks.Hold().Release()
 	car, err := dag.ReadCAR(r)
 	if err != nil {
 		return Savepoint{}, err
@@ -82,6 +86,13 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	}
 	if s.CID != manifest {
 		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
+	}
+	shown, err := b.openArchived(ctx, s)
+	if err != nil {
+		return Savepoint{}, b.advise(err)
+	}
+	if err := judge(s, shown); err != nil {
+		return Savepoint{}, err
 	}
 	return b.adopt(ctx, b.repo.Blocks, s)
 }

@@ -410,17 +410,7 @@ func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
 		if err != nil {
 			continue
 		}
-		s := said.Base()
-		age := time.Since(s.Time)
-		if age < -maxAhead {
-			return fmt.Errorf("%w: the newest entry of log %s says %s, which is not yet: this machine's clock may be wrong",
-				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339))
-		}
-		if age > p.MaxAge {
-			return fmt.Errorf("%w: the newest entry of log %s says %s, more than the trust policy's %s ago",
-				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339), p.MaxAge)
-		}
-		return nil
+		return withinAge(p, said.Base().Time)
 	}
 	return fmt.Errorf("%w: none of the newest entries of log %s says when it was made", anchor.ErrStale, p.Origin)
 }

@@ -65,9 +65,10 @@ func (o FetchOptions) progress(p node.Progress) {
 // it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
 //
-// Archives are read where the other sources do not have the save point. Of an archive
-// freshness is never more than unknown unless it holds the newest entry of its log: see
-// [FetchOptions.AcceptStale] for one that is asked for the latest save point.
+// Archives are read where the other sources do not have the save point. One that is asked
+// for the latest save point is held to the policy's witnesses and max-age, and to what the
+// bank has seen of the log: where it does not show that it is the latest the outcome is
+// anchor.ErrStale, unless AcceptStale. What is refused is not kept.
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, error) {
 	b = b.with(o.Policy)
 	defer b.repo.Blocks.Hold().Release()
@@ -422,68 +423,4 @@ func (b *Bank) fetchManifest(ctx context.Context, s Savepoint, remotes []*node.R
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// fetchArchive takes a save point out of an archive.
-func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Fetched, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Fetched{}, err
-	}
-	defer f.Close()
-	s, err := b.Import(ctx, f, o.Policy, func(got dag.Received) {
-		if o.Progress != nil {
-			o.Progress(node.Progress{Blocks: got.Blocks, Bytes: got.Bytes, Source: path})
-		}
-	})
-	if err != nil {
-		return Fetched{}, err
-	}
-	s, err = pick(ref, slices.DeleteFunc([]Savepoint{s}, func(s Savepoint) bool { return !ref.matches(s.Entry, b.naming(s.Origin)) }),
-		func(s Savepoint) (Savepoint, error) { return s, nil })
-	if err != nil {
-		return Fetched{}, err
-	}
-	fresh, err := b.archiveFreshness(ctx, ref, o, s)
-	if err != nil {
-		err = b.advise(err)
-	}
-	return Fetched{s, fresh}, err
-}
-
-// archiveFreshness says of an archive that was asked for the latest save point whether
-// it is that. One that was asked for a certain save point has it, whatever came later.
-func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s Savepoint) (Freshness, error) {
-	if !o.Policy.Quorum || ref.CID.Defined() || ref.Sequence > 0 {
-		return FreshnessUnknown, nil
-	}
-	r, err := anchor.VerifyProof(o.Policy, s.Proof)
-	if err != nil {
-		return "", err
-	}
-	v, err := anchor.OpenViewAt(ctx, noTiles{}, o.Policy.KeyOnly(), r.Head.Checkpoint)
-	if err != nil {
-		return "", err
-	}
-	err = b.askWitnesses(ctx, o, v)
-	switch {
-	case err == nil && r.Index == r.Head.Size-1:
-		return FreshnessWitnessed, nil
-	case errors.Is(err, anchor.ErrFork):
-		return "", err
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case o.AcceptStale:
-		return FreshnessStaleAccepted, nil
-	case err == nil:
-		err = fmt.Errorf("entry %d of a log of %d", r.Index, r.Head.Size)
-	}
-	return "", fmt.Errorf("%w: the archive does not show that it is the latest: %v", anchor.ErrStale, err)
-}
-
-// noTiles is a log of which nothing but its head is there.
-type noTiles struct{}
-
-func (noTiles) ReadEndpoint(_ context.Context, path string) ([]byte, error) {
-	return nil, fmt.Errorf("%s: %w", path, dag.ErrNotFound)
 }

@@ -1,0 +1,162 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
+)
+
+// archived is what the proof in an archive shows of the log, and what is known here of it.
+type archived struct {
+	policy *anchor.Policy
+	view   *anchor.View // of the proof's head, without tiles
+	last   bool         // whether the save point's entry is the newest of that head
+	newest int64        // the size of the largest head that is known here
+}
+
+// openArchived compares the head in the proof of an archive with what is known of the log:
+// the copy held here, the head seen before, the floor of the policy. An archive has no
+// tiles, so what is larger than all of these cannot be compared with them. The error is an
+// anchor.ErrFork, with its evidence, or an anchor.ErrRollback: the head is older than the
+// floor, and there is no copy that shows that it belongs to the same history.
+func (b *Bank) openArchived(ctx context.Context, s Savepoint) (archived, error) {
+	p, err := b.policy(s.Origin)
+	if err != nil {
+		return archived{}, err
+	}
+	r, err := anchor.VerifyProof(p, s.Proof)
+	if err != nil {
+		return archived{}, err
+	}
+	v, err := anchor.OpenViewAt(ctx, noTiles{}, p.KeyOnly(), r.Head.Checkpoint)
+	if err != nil {
+		return archived{}, err
+	}
+	a := archived{policy: p, view: v, last: r.Index == r.Head.Size-1}
+	seen, ok, err := b.seen(p)
+	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
+		return a, err
+	}
+	if ok {
+		a.newest = seen.Size
+		if seen.Size <= r.Head.Size {
+			if err := v.Extends(ctx, seen); mustStop(err) {
+				return a, err
+			}
+		}
+	}
+	held, err := b.view(ctx, p)
+	if err == nil {
+		a.newest = max(a.newest, held.Head().Size)
+		err = held.Extends(ctx, r.Head)
+	}
+	switch {
+	case err == nil: // the copy has been compared with the floor
+		return a, nil
+	case ctx.Err() != nil:
+		return a, ctx.Err()
+	case errors.Is(err, anchor.ErrFork):
+		return a, err
+	case !errors.Is(err, anchor.ErrRollback) && !errors.Is(err, ErrNotFound) && !unreadable(err):
+		return a, err
+	}
+	if p.Floor != nil {
+		floor := anchor.Head{Origin: p.Origin, Size: p.Floor.N, RootHash: p.Floor.Hash}
+		if err := v.Extends(ctx, floor); mustStop(err) {
+			return a, fmt.Errorf("floor of the trust policy: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// noTiles is a log of which nothing but its head is there.
+type noTiles struct{}
+
+func (noTiles) ReadEndpoint(_ context.Context, path string) ([]byte, error) {
+	return nil, fmt.Errorf("%s: %w", path, dag.ErrNotFound)
+}
+
+// fetchArchive takes a save point out of an archive.
+func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Fetched, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Fetched{}, err
+	}
+	defer f.Close()
+	progress := func(got dag.Received) {
+		if o.Progress != nil {
+			o.Progress(node.Progress{Blocks: got.Blocks, Bytes: got.Bytes, Source: path})
+		}
+	}
+	var fresh Freshness
+	s, err := b.importArchive(ctx, f, o.Policy, progress, func(s Savepoint, shown archived) error {
+		if !ref.matches(s.Entry, b.naming(s.Origin)) {
+			return fmt.Errorf("%w: %s", ErrNotFound, ref)
+		}
+		full, err := b.withManifest(ctx, s)
+		if err != nil {
+			return asTruncated(err)
+		}
+		if _, err := pick(ref, []Savepoint{full}, func(s Savepoint) (Savepoint, error) { return s, nil }); err != nil {
+			return err
+		}
+		if fresh, err = b.archiveFreshness(ctx, ref, o, s, shown); err != nil {
+			err = b.advise(err)
+		}
+		return err
+	})
+	return Fetched{s, fresh}, err
+}
+
+// archiveFreshness says of an archive that was asked for the latest save point whether
+// it is that. One that was asked for a certain save point has it, whatever came later.
+func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s Savepoint, shown archived) (Freshness, error) {
+	if ref.CID.Defined() || ref.Sequence > 0 {
+		return FreshnessUnknown, nil
+	}
+	fresh, err := FreshnessUnknown, error(nil)
+	switch size := shown.view.Head().Size; {
+	case shown.newest > size:
+		err = fmt.Errorf("its log has %d entries, and %d are known here", size, shown.newest)
+	case o.Policy.Quorum:
+		fresh = FreshnessWitnessed
+		if err = b.askWitnesses(ctx, o, shown.view); err == nil && !shown.last {
+			err = errors.New("its log has newer entries")
+		}
+	default:
+		err = withinAge(o.Policy, s.Entry.Time) // the newest entry of the log is not older
+	}
+	switch {
+	case err == nil:
+		return fresh, nil
+	case errors.Is(err, anchor.ErrFork):
+		return "", err
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case o.AcceptStale:
+		return FreshnessStaleAccepted, nil
+	}
+	return "", fmt.Errorf("%w: the archive does not show that it is the latest: %v", anchor.ErrStale, err)
+}
+
+// withinAge compares the age that a policy allows with the time that an entry says.
+func withinAge(p *anchor.Policy, said time.Time) error {
+	age := time.Since(said)
+	switch {
+	case p.MaxAge == 0:
+		return nil
+	case age < -maxAhead:
+		return fmt.Errorf("%w: the newest entry of log %s says %s, which is not yet: this machine's clock may be wrong",
+			anchor.ErrStale, p.Origin, said.Format(time.RFC3339))
+	case age > p.MaxAge:
+		return fmt.Errorf("%w: the newest entry of log %s says %s, more than the trust policy's %s ago",
+			anchor.ErrStale, p.Origin, said.Format(time.RFC3339), p.MaxAge)
+	}
+	return nil
+}
