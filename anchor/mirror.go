@@ -37,7 +37,7 @@ func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error
 	}
 	t := newTree()
 	if s.record != nil {
-		if err := v.Extends(ctx, s.Head); err != nil {
+		if err := v.Succeeds(ctx, newView(LocalFetcher(store, s.Root), s.Head)); err != nil {
 			return Head{}, err
 		}
 		if s.Size == v.head.Size {

@@ -83,7 +83,9 @@ func TestForkAndRollback(t *testing.T) {
 	_, honest, err := l.AppendAll(ctx, numbered(300, 10))
 	must(t, err)
 	lf := reopen(t, fork, k)
-	_, same, err := lf.AppendAll(ctx, append([][]byte{[]byte("other")}, numbered(301, 9)...))
+	_, fewer, err := lf.AppendAll(ctx, [][]byte{[]byte("other")})
+	must(t, err)
+	_, same, err := lf.AppendAll(ctx, numbered(301, 9))
 	must(t, err)
 	_, larger, err := lf.AppendAll(ctx, numbered(310, 300))
 	must(t, err)
@@ -106,6 +108,13 @@ func TestForkAndRollback(t *testing.T) {
 		if evil.Size > honest.Size {
 			must(t, tlog.CheckTree(e.Proof, e.New.Size, e.New.RootHash, e.Old.Size, e.Root))
 		}
+	}
+	// What is held proves that a smaller head is of another history, and not an old one.
+	_, err = anchor.Mirror(ctx, follower, anchor.LocalFetcher(fork, fewer.Root), k.policy)
+	wantError(t, err, anchor.ErrFork)
+	var smaller *anchor.ForkError
+	if !errors.As(err, &smaller) || smaller.Old.Size != fewer.Size || smaller.New.Size != honest.Size {
+		t.Fatalf("evidence is %+v", smaller)
 	}
 	_, err = anchor.Mirror(ctx, follower, anchor.LocalFetcher(store, small.Root), k.policy)
 	wantError(t, err, anchor.ErrRollback)

@@ -178,3 +178,19 @@ func (v *View) Extends(ctx context.Context, old Head) error {
 	}
 	return &ForkError{Old: old, New: h, Root: root, Proof: proof}
 }
+
+// Succeeds is [View.Extends] of the head of another view, whose tiles decide where this
+// head is the smaller one: a *[ForkError] then says that it was never a head of the other
+// log, a *[RollbackError] that it is an older one.
+func (v *View) Succeeds(ctx context.Context, held *View) error {
+	err := v.Extends(ctx, held.head)
+	if errors.Is(err, ErrRollback) {
+		if forkErr := held.Extends(ctx, v.head); errors.Is(forkErr, ErrFork) {
+			return forkErr
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return err
+}

@@ -295,20 +295,23 @@ func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d
 	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
 		return err
 	}
+	held, heldErr := b.view(ctx, p)
+	if heldErr == nil {
+		// Also where it is the larger one: its tiles tell a fork from an old head.
+		if err := best.view.Succeeds(ctx, held); err != nil {
+			return err
+		}
+	}
 	if ok {
 		if err := best.view.Extends(ctx, seen); err != nil {
 			return err
 		}
 	}
-	held, err := b.copyHead(ctx, p)
-	if errors.Is(err, ErrNotFound) || unreadable(err) && ctx.Err() == nil {
+	switch {
+	case errors.Is(heldErr, ErrNotFound) || unreadable(heldErr) && ctx.Err() == nil:
 		return b.remember(d.Head, seen)
-	}
-	if err == nil {
-		err = best.view.Extends(ctx, held)
-	}
-	if err != nil {
-		return err
+	case heldErr != nil:
+		return heldErr
 	}
 	if _, err := anchor.Mirror(ctx, b.store, best.prefix, p); err != nil && !unreadable(err) {
 		return err

@@ -174,6 +174,31 @@ func TestForkEvidence(t *testing.T) {
 	}
 }
 
+// A fork that has fewer entries than the copy held here is no old head: the copy proves it.
+func TestForkSmallerThanCopy(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	fork := openBank(t, copyBank(t, b))
+	for i := range 3 {
+		take(t, b, smallState(i), "p")
+	}
+	take(t, fork, smallState(9), "p")
+	_, one := countedGateway(t, b)
+	_, two := countedGateway(t, fork)
+	to, p := reader(t, b)
+	follows(t, to, p, one, 4)
+	_, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{one}})
+	must(t, err)
+	_, err = to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{two}})
+	var proof *anchor.ForkError
+	if !errors.As(err, &proof) || proof.Old.Size != 2 || proof.New.Size != 4 {
+		t.Fatal(err)
+	}
+	if files, err := filepath.Glob(filepath.Join(to.Repo().Dir(), "evidence", "*.json")); err != nil || len(files) != 1 {
+		t.Errorf("%q %v", files, err)
+	}
+}
+
 // Partial tiles and bundles that no recent head needs are garbage; the name's root and
 // those of recent heads are not.
 func TestOldRightEdgesAreCollected(t *testing.T) {
