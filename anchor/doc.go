@@ -30,7 +30,7 @@
 //   - [OpenView], [View]: read anybody's log and make proofs.
 //   - [Mirror], [LoadHead]: keep a verified copy of somebody's log.
 //   - [VerifyProof]: check a proof with nothing but the policy.
-//   - [CheckEvidence]: check what a [ForkError] or [RollbackError] proves.
+//   - [CheckEvidence]: check what a [ForkError] or [EntriesError] proves.
 //
 // # What this package may touch
 //

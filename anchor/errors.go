@@ -26,7 +26,7 @@ var (
 	// ErrRollback: a head smaller than one known before; see [RollbackError].
 	ErrRollback = errors.New("log was rolled back")
 	// ErrFork: two signed heads of which neither extends the other; see
-	// [ForkError].
+	// [ForkError] and [EntriesError].
 	ErrFork = errors.New("log has forked")
 	// ErrNoQuorum: fewer witnesses cosigned a head than the trust policy demands.
 	ErrNoQuorum = errors.New("no quorum of witnesses")
@@ -83,8 +83,25 @@ func (e *ForkError) Error() string {
 // Unwrap returns ErrFork.
 func (e *ForkError) Unwrap() error { return ErrFork }
 
-// RollbackError is the evidence of an [ErrRollback]: New was presented although
-// the larger Old had been signed.
+// EntriesError is the evidence of an [ErrFork] where the heads could not be compared: two
+// proofs of different records at one index of one log. Anybody can check it: both verify
+// under the policy.
+type EntriesError struct {
+	Origin   string
+	Index    int64
+	Old, New []byte // as at [VerifyProof]
+}
+
+func (e *EntriesError) Error() string {
+	return fmt.Sprintf("%v: %s: two different records are proven to be at index %d", ErrFork, e.Origin, e.Index)
+}
+
+// Unwrap returns ErrFork.
+func (e *EntriesError) Unwrap() error { return ErrFork }
+
+// RollbackError says of an [ErrRollback] that New was presented although the larger Old
+// had been signed. It proves nothing against the log, every head of which was once the
+// newest: only who was shown New after Old knows.
 type RollbackError struct {
 	Old, New Head
 }

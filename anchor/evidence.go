@@ -6,31 +6,45 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
+	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
 // MaxEvidenceSize is the length in bytes of the longest evidence.
 const MaxEvidenceSize = 256 << 10
 
-// Evidence shows that a log is not what it claims to be. Who has the policy can check it
-// with nothing else.
+// Evidence shows that a log is not what it claims to be, or what somebody was shown of it.
 //
-// A fork: the log signed two heads of which the new one does not extend the old one. A
-// rollback: New was presented although the larger Old had been signed; the log's keeper
-// need not be at fault, whoever presented New may have an old copy.
+// A fork: the log signed two heads of which the new one does not extend the old one.
+// Entries: it has two different records at one index. Both are proofs: who has the policy
+// can check them with nothing else. An observation: who wrote it knew of the head Old when
+// Source presented the older New. Both heads are the log's, and that is all that can be
+// checked.
 type Evidence struct {
-	Kind     string // EvidenceFork or EvidenceRollback
+	Kind     string // EvidenceFork, EvidenceEntries or EvidenceObservation
 	Old, New Head
 	// Root is, of a fork, the root hash of New's first Old.Size records, which Old
 	// contradicts.
 	Root tlog.Hash
+	// Index is, of entries, where they are.
+	Index int64
+	// Source and Time are of an observation: who presented New, and when.
+	Source string
+	Time   time.Time
 }
+
+// Proves reports whether the evidence proves something against the log, and not only
+// tells what somebody saw.
+func (e Evidence) Proves() bool { return e.Kind != EvidenceObservation }
 
 // Kinds of evidence.
 const (
-	EvidenceFork     = "fork"
-	EvidenceRollback = "rollback"
+	EvidenceFork        = "fork"
+	EvidenceEntries     = "entries"
+	EvidenceObservation = "observation"
 )
 
 const evidenceVersion = 1
@@ -46,6 +60,11 @@ type evidence struct {
 	// Root and Proof are of a fork only; hashes are base64, as in a checkpoint.
 	Root  string   `json:"root"`
 	Proof []string `json:"proof"`
+	// Entries are of that kind only: two proofs of records.
+	Entries []string `json:"entries,omitempty"`
+	// Source and Time are of an observation only; the time is RFC 3339, UTC.
+	Source string `json:"source,omitempty"`
+	Time   string `json:"time,omitempty"`
 }
 
 type evidenceHead struct {
@@ -73,11 +92,33 @@ func (e *ForkError) Evidence() ([]byte, error) {
 	return out.encode()
 }
 
-// Evidence returns the rollback as a file that others can check with [CheckEvidence]. It
-// shows something only if Old has a checkpoint, which it has not where a witness said
-// that it saw a larger tree.
-func (e *RollbackError) Evidence() ([]byte, error) {
-	return newEvidence(EvidenceRollback, e.Old, e.New).encode()
+// Evidence returns the two proofs as a file that others can check with [CheckEvidence].
+func (e *EntriesError) Evidence() ([]byte, error) {
+	heads := make([]Head, 2)
+	for i, proof := range [][]byte{e.Old, e.New} {
+		_, _, signed, err := splitProof(proof)
+		if err != nil {
+			return nil, err
+		}
+		text, _, _ := strings.Cut(string(signed), "\n\n")
+		c, err := torchwood.ParseCheckpoint(text + "\n")
+		if err != nil {
+			return nil, err
+		}
+		heads[i] = Head{Origin: e.Origin, Size: c.N, RootHash: c.Hash, Checkpoint: signed}
+	}
+	out := newEvidence(EvidenceEntries, heads[0], heads[1])
+	out.Entries = []string{string(e.Old), string(e.New)}
+	return out.encode()
+}
+
+// Observation returns the rollback as a file that says who presented the older head, and
+// when. Both heads must have a checkpoint, which the larger one has not where a witness
+// only said that it saw one.
+func (e *RollbackError) Observation(source string, at time.Time) ([]byte, error) {
+	out := newEvidence(EvidenceObservation, e.Old, e.New)
+	out.Source, out.Time = source, at.UTC().Format(time.RFC3339)
+	return out.encode()
 }
 
 func (e evidence) encode() ([]byte, error) {
@@ -89,8 +130,9 @@ func (e evidence) encode() ([]byte, error) {
 }
 
 // CheckEvidence verifies evidence: both checkpoints under p's log key, whose witnesses
-// do not matter here, and that the one contradicts the other. The error wraps ErrCorrupt
-// if it shows nothing, ErrUntrusted if the log's key did not sign a head.
+// do not matter here, and that the one contradicts the other, or of an observation that
+// the old head is the larger one. The error wraps ErrCorrupt if it shows nothing,
+// ErrUntrusted if the log's key did not sign a head.
 func CheckEvidence(p *Policy, data []byte) (Evidence, error) {
 	fail := func(err error) (Evidence, error) { return Evidence{}, fmt.Errorf("%w: evidence: %w", ErrCorrupt, err) }
 	if p == nil || p.key == nil {
@@ -120,17 +162,56 @@ func CheckEvidence(p *Policy, data []byte) (Evidence, error) {
 	switch e.Kind {
 	case EvidenceFork:
 		out.Root, err = e.checkFork(out.Old, out.New)
-	case EvidenceRollback:
-		if e.Root != "" || len(e.Proof) > 0 || out.Old.Size <= out.New.Size {
-			err = errors.New("the old head is not the larger one")
-		}
+	case EvidenceEntries:
+		out.Index, err = e.checkEntries(p)
+	case EvidenceObservation:
+		out.Source = e.Source
+		out.Time, err = e.checkObservation(out.Old, out.New)
 	default:
 		err = fmt.Errorf("kind %q", e.Kind)
+	}
+	if err == nil && (e.Kind != EvidenceFork && (e.Root != "" || len(e.Proof) > 0) ||
+		e.Kind != EvidenceEntries && len(e.Entries) > 0 || e.Kind != EvidenceObservation && e.Source+e.Time != "") {
+		err = fmt.Errorf("it says more than a %s", e.Kind)
 	}
 	if err != nil {
 		return fail(err)
 	}
 	return out, nil
+}
+
+// checkEntries returns the index at which two records are proven to be.
+func (e evidence) checkEntries(p *Policy) (int64, error) {
+	if len(e.Entries) != 2 {
+		return 0, fmt.Errorf("%d proofs, not 2", len(e.Entries))
+	}
+	old, err := VerifyProof(p.KeyOnly(), []byte(e.Entries[0]))
+	if err != nil {
+		return 0, err
+	}
+	other, err := VerifyProof(p.KeyOnly(), []byte(e.Entries[1]))
+	switch {
+	case err != nil:
+		return 0, err
+	case string(old.Head.Checkpoint) != e.Old.Checkpoint || string(other.Head.Checkpoint) != e.New.Checkpoint:
+		return 0, errors.New("the proofs are of other heads")
+	case old.Index != other.Index || bytes.Equal(old.Record, other.Record):
+		return 0, errors.New("the proofs do not contradict each other")
+	}
+	return old.Index, nil
+}
+
+func (e evidence) checkObservation(old, new Head) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, e.Time)
+	switch {
+	case err != nil || at.UTC().Format(time.RFC3339) != e.Time:
+		return at, fmt.Errorf("time %q", e.Time)
+	case e.Source == "":
+		return at, errors.New("it does not say who presented the new head")
+	case old.Size <= new.Size:
+		return at, errors.New("the old head is not the larger one")
+	}
+	return at, nil
 }
 
 // checkFork returns the root hash of new's first old.Size records, of which the evidence

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 )
@@ -38,7 +39,12 @@ func forks(t testing.TB, k key) map[string][]byte {
 	a, b, longer := extended("a", 1), extended("b", 1), extended("c", 300)
 	add("equal sizes", a.Extends(ctx, b.Head()))
 	add("a longer one", longer.Extends(ctx, a.Head()))
-	add("rollback", a.Extends(ctx, longer.Head()))
+	proof := func(v *anchor.View, record string) []byte {
+		text, err := v.Prove(ctx, 3, []byte(record))
+		must(t, err)
+		return text
+	}
+	add("two entries", &anchor.EntriesError{Origin: k.signer.Name(), Index: 3, Old: proof(a, "a"), New: proof(longer, "c")})
 	return out
 }
 
@@ -47,7 +53,7 @@ func TestEvidence(t *testing.T) {
 	for name, text := range forks(t, k) {
 		got, err := anchor.CheckEvidence(k.policy, text)
 		must(t, err)
-		if want := map[bool]string{true: anchor.EvidenceRollback, false: anchor.EvidenceFork}[name == "rollback"]; got.Kind != want {
+		if want := map[bool]string{true: anchor.EvidenceEntries, false: anchor.EvidenceFork}[name == "two entries"]; got.Kind != want || !got.Proves() {
 			t.Errorf("%s is a %s", name, got.Kind)
 		}
 		if _, err := anchor.CheckEvidence(newKey(t, "log.example/forked").policy, text); !errors.Is(err, anchor.ErrUntrusted) {
@@ -66,6 +72,47 @@ func TestEvidence(t *testing.T) {
 	}
 	if _, err := anchor.CheckEvidence(nil, nil); !errors.Is(err, anchor.ErrPolicy) {
 		t.Error(err)
+	}
+}
+
+// Two heads of an honest log convict nobody: that the older one was shown is what somebody
+// says. Two proofs of one entry do not contradict each other either.
+func TestEvidenceAgainstHonest(t *testing.T) {
+	k := newKey(t, "log.example/honest")
+	store := newMemStore()
+	l := create(t, store, k)
+	one, two := appendOne(t, l, "a"), appendOne(t, l, "b")
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	text, err := (&anchor.RollbackError{Old: two, New: one}).Observation("https://mirror.example", at)
+	must(t, err)
+	got, err := anchor.CheckEvidence(k.policy, text)
+	must(t, err)
+	if got.Proves() || got.Kind != anchor.EvidenceObservation || got.Old.Size != 2 || got.New.Size != 1 || got.Source != "https://mirror.example" || !got.Time.Equal(at) {
+		t.Errorf("%+v", got)
+	}
+	for _, bad := range []*anchor.RollbackError{{Old: one, New: two}, {Old: one, New: one}} {
+		text, err := bad.Observation("s", at)
+		must(t, err)
+		if _, err := anchor.CheckEvidence(k.policy, text); !errors.Is(err, anchor.ErrCorrupt) {
+			t.Errorf("size %d after %d: %v", bad.New.Size, bad.Old.Size, err)
+		}
+	}
+	for _, kind := range []string{"rollback", "fork", "entries"} {
+		bad := bytes.Replace(text, []byte("observation"), []byte(kind), 1)
+		if _, err := anchor.CheckEvidence(k.policy, bad); !errors.Is(err, anchor.ErrCorrupt) {
+			t.Errorf("an observation as %s: %v", kind, err)
+		}
+	}
+	var proofs [][]byte
+	for _, h := range []anchor.Head{one, two} {
+		proof, err := view(t, store, h, k).Prove(ctx, 0, []byte("a"))
+		must(t, err)
+		proofs = append(proofs, proof)
+	}
+	text, err = (&anchor.EntriesError{Origin: one.Origin, Old: proofs[0], New: proofs[1]}).Evidence()
+	must(t, err)
+	if _, err := anchor.CheckEvidence(k.policy, text); !errors.Is(err, anchor.ErrCorrupt) {
+		t.Errorf("two proofs of one entry: %v", err)
 	}
 }
 
@@ -98,9 +145,9 @@ func FuzzCheckEvidence(f *testing.F) {
 		guilty[string(text)] = true
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, err := anchor.CheckEvidence(k.policy, b)
+		got, err := anchor.CheckEvidence(k.policy, b)
 		switch {
-		case err == nil && !guilty[string(b)]:
+		case err == nil && got.Proves() && !guilty[string(b)]:
 			t.Fatalf("%q is evidence", b)
 		case err != nil && !errors.Is(err, anchor.ErrCorrupt) && !errors.Is(err, anchor.ErrUntrusted):
 			t.Fatal(err)

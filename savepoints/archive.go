@@ -91,10 +91,7 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	if err != nil {
 		return Savepoint{}, b.advise(err)
 	}
-	if err := judge(s, shown); err != nil {
-		return Savepoint{}, err
-	}
-	return b.adopt(ctx, b.repo.Blocks, s)
+	return b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
 }
 
 // openAnyProof verifies a proof under the one policy, or under the policy in
@@ -119,19 +116,34 @@ func (b *Bank) openAnyProof(policy *anchor.Policy, proof []byte) (Savepoint, err
 }
 
 // adopt verifies a save point of somebody else, all of whose IPFS blocks should
-// be in the repository, and keeps it.
-func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint) (Savepoint, error) {
-	if err := b.verifyEntry(ctx, s); err != nil {
+// be in the repository, asks judge, and keeps it.
+func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint, judge func(Savepoint) error) (Savepoint, error) {
+	s, err := b.verifyForeign(ctx, src, s)
+	if err == nil {
+		err = judge(s)
+	}
+	if err == nil {
+		err = b.keepReceipt(ctx, s)
+	}
+	if errors.Is(err, anchor.ErrFork) {
+		err = b.advise(err)
+	}
+	if err != nil {
 		return Savepoint{}, err
+	}
+	return s, nil
+}
+
+func (b *Bank) verifyForeign(ctx context.Context, src dag.Source, s Savepoint) (Savepoint, error) {
+	if err := b.verifyEntry(ctx, s); err != nil {
+		return s, err
 	}
 	s, err := b.withManifest(ctx, s)
 	if err != nil {
-		return Savepoint{}, asTruncated(err)
+		return s, asTruncated(err)
 	}
-	if _, err := b.verifyState(ctx, src, s); err != nil {
-		return Savepoint{}, asTruncated(err)
-	}
-	return s, b.keepReceipt(ctx, s)
+	_, err = b.verifyState(ctx, src, s)
+	return s, asTruncated(err)
 }
 
 // asTruncated says of a missing IPFS block that what should have brought it

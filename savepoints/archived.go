@@ -99,11 +99,8 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 		if !ref.matches(s.Entry, b.naming(s.Origin)) {
 			return fmt.Errorf("%w: %s", ErrNotFound, ref)
 		}
-		full, err := b.withManifest(ctx, s)
+		_, err := pick(ref, []Savepoint{s}, func(s Savepoint) (Savepoint, error) { return s, nil })
 		if err != nil {
-			return asTruncated(err)
-		}
-		if _, err := pick(ref, []Savepoint{full}, func(s Savepoint) (Savepoint, error) { return s, nil }); err != nil {
 			return err
 		}
 		if fresh, err = b.archiveFreshness(ctx, ref, o, s, shown); err != nil {

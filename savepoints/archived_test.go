@@ -186,3 +186,29 @@ func TestStaleArchiveIsNotKept(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Two archives that put different save points at one place of the log are a fork, and
+// their proofs are the evidence.
+func TestArchivesOfOneEntry(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	fork := openBank(t, copyBank(t, b))
+	first := archived(t, b, take(t, b, smallState(2), "p"))
+	second := archived(t, fork, take(t, fork, smallState(3), "p"))
+	to, p := reader(t, b)
+	_, err := fetch(to, savepoints.Ref{Policy: "p"}, p, first)
+	must(t, err)
+	if _, err := fetch(to, savepoints.Ref{Policy: "p"}, p, second); !errors.Is(err, anchor.ErrFork) {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(to.Repo().Dir(), "evidence", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	must(t, err)
+	got, err := anchor.CheckEvidence(p, text)
+	if err != nil || got.Kind != anchor.EvidenceEntries || got.Index != 1 || !got.Proves() {
+		t.Errorf("%+v %v", got, err)
+	}
+}

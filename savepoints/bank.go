@@ -38,6 +38,7 @@ type Bank struct {
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 	replicas *replicas                 // shared by all views of the bank
 	keeping  chan struct{}             // holds one token while a receipt and its pin come or go
+	copying  *turns                    // of who brings the copy of a log up; shared by all views
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -83,7 +84,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 }
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
-	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1), copying: newTurns()}
 	b.replicas = newReplicas(b)
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())

@@ -52,6 +52,12 @@ const (
 	maxAhead = 5 * time.Minute
 	// witnessTimeout bounds how long all witnesses together are waited for.
 	witnessTimeout = 15 * time.Second
+	// knownLooks and witnessLooks are how often the sources are read before they are said to
+	// show an old head: where a newer one is known here, and where witnesses say that they
+	// have seen one, which is published when a quorum of them has. The pauses between
+	// looks double; those of witnessLooks take three seconds.
+	knownLooks, witnessLooks = 2, 6
+	lookPause                = 50 * time.Millisecond
 )
 
 // Discover finds the newest head of a log. All sources are asked at the same time: those
@@ -73,11 +79,23 @@ func (b *Bank) Discover(ctx context.Context, o FetchOptions) (Discovery, error) 
 	return b.with(o.Policy).discover(ctx, o, sources)
 }
 
-// discover is Discover with sources that stay open.
+// discover is Discover with sources that stay open. While a log is written, a follower here
+// or a witness may know a head that is a moment newer than the one that was read: the
+// sources are read again before that is called a rollback.
 func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
-	d, err := b.newest(ctx, o, sources)
-	if err == nil {
-		err = b.freshen(ctx, o, &d)
+	var d Discovery
+	var err error
+	for looks := 1; ; looks++ {
+		most := knownLooks
+		if d, err = b.newest(ctx, o, sources); err == nil {
+			most = witnessLooks
+			if err = b.freshen(ctx, o, &d); errors.Is(err, anchor.ErrRollback) {
+				err = &sourceError{d.sources[0].Name, err}
+			}
+		}
+		if !errors.Is(err, anchor.ErrRollback) || looks == most || !waitFor(ctx, lookPause<<looks) {
+			break
+		}
 	}
 	if err != nil {
 		return Discovery{}, b.advise(err)
@@ -86,6 +104,18 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 		o.report("log %s: taken although it may be stale: %v", d.Head.Origin, d.Stale)
 	}
 	return d, nil
+}
+
+// waitFor waits, and reports whether the context allowed it.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // shownHead is a verified head and who showed it.
@@ -138,7 +168,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 		return d, err
 	}
 	if err := b.overtake(ctx, o.Policy, best, &d); err != nil {
-		return d, fmt.Errorf("%s: %w", best.source.Name, err)
+		return d, &sourceError{best.source.Name, err}
 	}
 	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
 }
@@ -313,7 +343,7 @@ func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d
 	case heldErr != nil:
 		return heldErr
 	}
-	if _, err := anchor.Mirror(ctx, b.store, best.prefix, p); err != nil && !unreadable(err) {
+	if err := b.mirrorUnlessBusy(ctx, best.prefix, p); err != nil && !unreadable(err) {
 		return err
 	}
 	if v, err := b.view(ctx, p); err == nil && v.Head().Size == d.Head.Size {
@@ -416,49 +446,4 @@ func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
 		return withinAge(p, said.Base().Time)
 	}
 	return fmt.Errorf("%w: none of the newest entries of log %s says when it was made", anchor.ErrStale, p.Origin)
-}
-
-// advise adds to an outcome what to do next, and keeps the evidence that it has.
-func (b *Bank) advise(err error) error {
-	kept, evidenceErr := b.keepEvidence(err)
-	if evidenceErr != nil {
-		err = errors.Join(err, fmt.Errorf("evidence could not be kept: %w", evidenceErr))
-	}
-	if kept != "" {
-		err = fmt.Errorf("%w (evidence that others can check: %s)", err, kept)
-	}
-	switch {
-	case errors.Is(err, anchor.ErrFork):
-		return fmt.Errorf("%w. Believe neither history: ask the log's keeper and the witnesses which one is right; nothing was taken from either", err)
-	case errors.Is(err, anchor.ErrRollback):
-		return fmt.Errorf("%w. There is a newer log than this: ask other sources (--from); what is newer and lost everywhere can only be given up by a trust policy that does not demand it", err)
-	case errors.Is(err, anchor.ErrStale):
-		return fmt.Errorf("%w. Ask again when they can be reached, ask other sources (--from), or take it as it is and have that noted (--accept-stale)", err)
-	}
-	return err
-}
-
-const evidenceDir = "evidence"
-
-// keepEvidence writes what an error proves against a log to a file, and returns its
-// path; empty if it proves nothing to others.
-func (b *Bank) keepEvidence(err error) (string, error) {
-	var data []byte
-	var old, new anchor.Head
-	var fork *anchor.ForkError
-	var rollback *anchor.RollbackError
-	var encodeErr error
-	switch {
-	case errors.As(err, &fork):
-		old, new = fork.Old, fork.New
-		data, encodeErr = fork.Evidence()
-	case errors.As(err, &rollback) && rollback.Old.Checkpoint != nil && rollback.New.Checkpoint != nil:
-		old, new = rollback.Old, rollback.New
-		data, encodeErr = rollback.Evidence()
-	}
-	if encodeErr != nil || data == nil {
-		return "", encodeErr
-	}
-	name := fmt.Sprintf("%s/%s-%d-%d.json", evidenceDir, LogID(new.Origin)[:16], old.Size, new.Size)
-	return b.repo.Dir() + "/" + name, b.repo.WriteFile(name, data)
 }

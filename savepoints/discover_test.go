@@ -174,6 +174,30 @@ func TestForkEvidence(t *testing.T) {
 	}
 }
 
+// Evidence of one fork is kept beside that of another of the same sizes, and written once.
+func TestEvidenceOfEachFork(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	forks := []*savepoints.Bank{openBank(t, copyBank(t, b)), openBank(t, copyBank(t, b))}
+	take(t, b, smallState(2), "p")
+	_, one := countedGateway(t, b)
+	to, p := reader(t, b)
+	for i, fork := range forks {
+		take(t, fork, smallState(3+i), "p")
+		_, two := countedGateway(t, fork)
+		for range 2 {
+			if _, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{one, two}}); !errors.Is(err, anchor.ErrFork) {
+				t.Fatal(err)
+			}
+		}
+		files, err := filepath.Glob(filepath.Join(to.Repo().Dir(), "evidence", "*.json"))
+		must(t, err)
+		if len(files) != i+1 {
+			t.Errorf("after %d forks: %q", i+1, files)
+		}
+	}
+}
+
 // A fork that has fewer entries than the copy held here is no old head: the copy proves it.
 func TestForkSmallerThanCopy(t *testing.T) {
 	b := initBank(t)

@@ -311,7 +311,7 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 		if err != nil {
 			return Savepoint{}, err
 		}
-		adopted, err := b.adopt(ctx, src, s)
+		adopted, err := b.adopt(ctx, src, s, func(Savepoint) error { return nil })
 		if !errors.Is(err, dag.ErrHash) || !first && !healed {
 			return adopted, err
 		}

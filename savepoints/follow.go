@@ -73,7 +73,7 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 			done = size
 		}
 		if mustStop(err) {
-			err = b.advise(err)
+			err = b.advise(&sourceError{r.Name, err})
 		} else if err == nil {
 			err = b.keepNames(ctx, r, o.Policy)
 		}
@@ -102,13 +102,8 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 // followOnce looks at the log, fetches what is new, and returns the log's size.
 func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, done int64) (int64, error) {
 	defer b.repo.Blocks.Hold().Release()
-	head, err := anchor.Mirror(ctx, b.store, r.Log(o.Policy.Origin), o.Policy)
+	head, err := b.catchUp(ctx, r.Log(o.Policy.Origin), o.Policy)
 	if err != nil || head.Size == done {
-		return head.Size, err
-	}
-	if seen, ok, err := b.seen(o.Policy); ok && seen.Size > head.Size {
-		return head.Size, &anchor.RollbackError{Old: seen, New: head}
-	} else if err != nil {
 		return head.Size, err
 	}
 	held := map[int64]bool{}

@@ -135,10 +135,13 @@ func (b *Bank) askMirrors(ctx context.Context) error {
 	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
 	for _, h := range shown {
 		if h.view.Head().Size > own.Head().Size {
-			return rolledBack(own.Head(), h.view.Head())
+			if err := h.view.Extends(ctx, own.Head()); errors.Is(err, anchor.ErrFork) {
+				return b.advise(&sourceError{h.source.Name, err})
+			}
+			return b.advise(rolledBack(own.Head(), h.view.Head()))
 		}
 		if err := own.Extends(ctx, h.view.Head()); mustStop(err) {
-			return b.advise(fmt.Errorf("%s: %w", h.source.Name, err))
+			return b.advise(&sourceError{h.source.Name, err})
 		}
 	}
 	return nil
@@ -146,7 +149,7 @@ func (b *Bank) askMirrors(ctx context.Context) error {
 
 // rolledBack says that this repository's own log is behind what was published of it.
 func rolledBack(own, published anchor.Head) error {
-	return fmt.Errorf("this repository is an old copy: %w", &anchor.RollbackError{Old: published, New: own})
+	return &sourceError{"this repository is an old copy", &anchor.RollbackError{Old: published, New: own}}
 }
 
 // keepNames keeps the records of a followed log's names that a source has, with what

@@ -85,7 +85,8 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 			return err
 		}
 		if other, err := openProof(p, held); err == nil && other.CID != s.CID {
-			return fmt.Errorf("%w: entry %d of log %s anchors both %s and %s", anchor.ErrFork, s.LogIndex, s.Origin, other.CID, s.CID)
+			err := &anchor.EntriesError{Origin: s.Origin, Index: s.LogIndex, Old: held, New: s.Proof}
+			return fmt.Errorf("save points %s and %s: %w", other.CID, s.CID, err)
 		}
 	}
 	if err := b.repo.Pin(ctx, s.CID, s.Manifest.Policy.ID); err != nil {
@@ -321,6 +322,9 @@ func (s Savepoint) Blocks() []string {
 // is missing or wrong is an error that wraps ErrDamaged.
 func (b *Bank) Verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
 	t, err := b.verify(ctx, s)
+	if errors.Is(err, anchor.ErrFork) {
+		err = b.advise(err)
+	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
 	}
@@ -397,10 +401,14 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 		return err
 	}
 	proven, err := anchor.VerifyProof(p, s.Proof)
-	if err == nil && string(e.Record) != string(proven.Record) {
-		err = fmt.Errorf("%w: the log holds another entry at %d than the proof", anchor.ErrFork, s.LogIndex)
+	if err != nil || string(e.Record) == string(proven.Record) {
+		return err
 	}
-	return err
+	held, err := v.Prove(ctx, e.Index, e.Record)
+	if err != nil {
+		return fmt.Errorf("%w: the log holds another entry at %d than the proof", anchor.ErrFork, s.LogIndex)
+	}
+	return &anchor.EntriesError{Origin: s.Origin, Index: s.LogIndex, Old: held, New: s.Proof}
 }
 
 // unreadable reports whether an error says that bytes of a log are damaged or not

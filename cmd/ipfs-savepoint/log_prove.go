@@ -114,7 +114,7 @@ func (e *env) logVerifyProofCommand() *cobra.Command {
 entry, with nothing but the trust policy: no repository, no network. It prints what
 is proven; with PATH what is at that path of the state, or that nothing is, which
 holds if the state is canonical. Evidence that a repository kept of a log that forked
-or was rolled back is checked too.`,
+is checked too; what it noted of an old head that was shown proves nothing by itself.`,
 		Args: rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if trust == "" {
@@ -213,10 +213,25 @@ func (e *env) verifyEvidence(p *anchor.Policy, data []byte) error {
 		return err
 	}
 	hash := func(h anchor.Head) string { return base64.StdEncoding.EncodeToString(h.RootHash[:]) }
-	return e.result(map[string]any{
-		"kind": got.Kind, "origin": p.Origin,
+	out := map[string]any{
+		"kind": got.Kind, "origin": p.Origin, "proves": got.Proves(),
 		"old": map[string]any{"size": got.Old.Size, "rootHash": hash(got.Old)},
 		"new": map[string]any{"size": got.New.Size, "rootHash": hash(got.New)},
-	}, "proven      %s of log %s: its key signed size %d with root %s, and size %d with root %s\n",
-		got.Kind, p.Origin, got.Old.Size, hash(got.Old), got.New.Size, hash(got.New))
+	}
+	what := "proven      fork"
+	switch got.Kind {
+	case anchor.EvidenceEntries:
+		what = fmt.Sprintf("proven      two entries at index %d", got.Index)
+		out["index"] = got.Index
+	case anchor.EvidenceObservation:
+		what = "not proven  old head"
+		out["source"], out["time"] = got.Source, got.Time.Format(time.RFC3339)
+	}
+	text := fmt.Sprintf("%s of log %s: its key signed size %d with root %s, and size %d with root %s\n",
+		what, p.Origin, got.Old.Size, hash(got.Old), got.New.Size, hash(got.New))
+	if !got.Proves() {
+		text += fmt.Sprintf("observed    whoever wrote this says that %q showed the smaller one at %s, after the larger one was known; an honest log has both\n",
+			got.Source, got.Time.Format(time.RFC3339))
+	}
+	return e.result(out, "%s", text)
 }

@@ -1,0 +1,70 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+)
+
+// turns lets one at a time bring the copy of a log up.
+type turns struct {
+	mu   sync.Mutex
+	logs map[string]chan struct{} // by origin; each holds one token
+}
+
+func newTurns() *turns { return &turns{logs: map[string]chan struct{}{}} }
+
+func (t *turns) of(origin string) chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.logs[origin] == nil {
+		t.logs[origin] = make(chan struct{}, 1)
+	}
+	return t.logs[origin]
+}
+
+// mirror brings the copy of a log up to what f shows. It waits for its turn.
+func (b *Bank) mirror(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (anchor.Head, error) {
+	turn := b.copying.of(p.Origin)
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return anchor.Head{}, ctx.Err()
+	}
+	return anchor.Mirror(ctx, b.store, f, p)
+}
+
+// mirrorUnlessBusy does so unless somebody else is at it.
+func (b *Bank) mirrorUnlessBusy(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) error {
+	turn := b.copying.of(p.Origin)
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	default:
+		return nil
+	}
+	_, err := anchor.Mirror(ctx, b.store, f, p)
+	return err
+}
+
+// catchUp brings the copy of a log up to what f shows, which must not be less than what was
+// seen of the log elsewhere. It looks twice before it says so: somebody else may have seen
+// a head of the same source that is a moment newer.
+func (b *Bank) catchUp(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (anchor.Head, error) {
+	for again := false; ; again = true {
+		head, err := b.mirror(ctx, f, p)
+		if err == nil {
+			var seen anchor.Head
+			var ok bool
+			if seen, ok, err = b.seen(p); ok && seen.Size > head.Size {
+				err = &anchor.RollbackError{Old: seen, New: head}
+			}
+		}
+		if again || !errors.Is(err, anchor.ErrRollback) {
+			return head, err
+		}
+	}
+}
