@@ -2,7 +2,6 @@ package savepoints
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -50,21 +49,16 @@ func (b *Bank) mirrorUnlessBusy(ctx context.Context, f anchor.Fetcher, p *anchor
 	return err
 }
 
-// catchUp brings the copy of a log up to what f shows, which must not be less than what was
-// seen of the log elsewhere. It looks twice before it says so: somebody else may have seen
-// a head of the same source that is a moment newer.
+// catchUp brings the copy of a log up to what f shows, which must not be less than what had
+// been seen of the log elsewhere before.
 func (b *Bank) catchUp(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (anchor.Head, error) {
-	for again := false; ; again = true {
-		head, err := b.mirror(ctx, f, p)
-		if err == nil {
-			var seen anchor.Head
-			var ok bool
-			if seen, ok, err = b.seen(p); ok && seen.Size > head.Size {
-				err = &anchor.RollbackError{Old: seen, New: head}
-			}
-		}
-		if again || !errors.Is(err, anchor.ErrRollback) {
-			return head, err
-		}
+	seen, _, err := b.seen(p)
+	if err != nil {
+		return seen, err
 	}
+	head, err := b.mirror(ctx, f, p)
+	if err == nil && seen.Size > head.Size {
+		err = &anchor.RollbackError{Old: seen, New: head}
+	}
+	return head, err
 }
