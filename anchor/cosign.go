@@ -208,3 +208,25 @@ func CosignedSince(p *Policy, h Head, since time.Time) bool {
 	_, err = verifyCheckpoint(p, signed)
 	return err == nil
 }
+
+// Fresher reports whether the checkpoint of a shows a log later than that of b does: p
+// accepts it by cosignatures that are newer, or does not accept b's at all. p must accept
+// a's.
+func Fresher(p *Policy, a, b Head) bool {
+	if _, err := verifyCheckpoint(p, b.Checkpoint); err != nil {
+		return true
+	}
+	return p.Quorum && cosignedAll(p, a).After(cosignedAll(p, b))
+}
+
+// cosignedAll is the newest time since which the cosignatures of a head satisfy p; zero if
+// there is none.
+func cosignedAll(p *Policy, h Head) time.Time {
+	var best time.Time
+	for _, t := range CosignedAt(p, h) {
+		if t.After(best) && CosignedSince(p, h, t) {
+			best = t
+		}
+	}
+	return best
+}

@@ -103,8 +103,8 @@ type stored struct {
 }
 
 // loadStored reads the head of p's log that is kept under a name; its record is nil
-// if there is none.
-func loadStored(ctx context.Context, store Store, p *Policy, name string) (stored, error) {
+// if there is none. The head must satisfy p or an earlier policy of the log.
+func loadStored(ctx context.Context, store Store, p *Policy, name string, earlier ...*Policy) (stored, error) {
 	if p == nil || p.rule == nil {
 		return stored{}, &PolicyError{Err: errors.New("no policy")}
 	}
@@ -117,6 +117,14 @@ func loadStored(ctx context.Context, store Store, p *Policy, name string) (store
 		return stored{}, err
 	}
 	h, err := verifyCheckpoint(p, []byte(r.Checkpoint))
+	for _, e := range earlier {
+		if err == nil || e.Origin != p.Origin {
+			continue
+		}
+		if then, thenErr := verifyCheckpoint(e, []byte(r.Checkpoint)); thenErr == nil {
+			h, err = then, nil
+		}
+	}
 	if err != nil {
 		return stored{}, fmt.Errorf("stored head: %w", err)
 	}
@@ -152,14 +160,15 @@ func StoredRoot(head []byte) (cid.Cid, error) {
 }
 
 // LoadHead returns the durable head of the policy's log, verified again against
-// the policy and its floor, and whether there is one. It reads tiles only to
+// the policy, or an earlier one of the same log by which it may have been stored, and
+// against the policy's floor, and whether there is one. It reads tiles only to
 // check the floor. The error wraps ErrUntrusted, ErrCorrupt, ErrFork,
 // ErrRollback, ErrUnavailable, or is the store's own.
-func LoadHead(ctx context.Context, store Store, p *Policy) (Head, bool, error) {
+func LoadHead(ctx context.Context, store Store, p *Policy, earlier ...*Policy) (Head, bool, error) {
 	if p == nil {
 		return Head{}, false, &PolicyError{Err: errors.New("no policy")}
 	}
-	s, err := loadStored(ctx, store, p, HeadName(p.Origin))
+	s, err := loadStored(ctx, store, p, HeadName(p.Origin), earlier...)
 	if err != nil || s.record == nil {
 		return Head{}, false, err
 	}

@@ -16,18 +16,20 @@ const mirrorBatch = 16 * torchwood.TileWidth
 // Mirror brings the copy of p's log that store keeps up to the head that f
 // shows, and returns the durable head. The new head must extend the one held:
 // a *[RollbackError] or *[ForkError] says that it does not, and nothing is
-// changed. A head of the same tree changes nothing either.
+// changed. A head of the same tree changes nothing either, unless it is cosigned more
+// recently. The head held may satisfy an earlier policy of the log instead of p, as after
+// its key was replaced; the new one must satisfy p.
 //
 // Only records are taken from f. The tiles are computed from them and must give
 // the signed root; what another host made of its directory does not matter. The
 // other errors are as at [OpenView] and [LoadHead]. Several mirrors and a [Log]
 // may run on one store: whoever comes second gets ErrHeadChanged.
-func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error) {
+func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy, earlier ...*Policy) (Head, error) {
 	if p == nil {
 		return Head{}, &PolicyError{Err: errors.New("no policy")}
 	}
 	name := HeadName(p.Origin)
-	s, err := loadStored(ctx, store, p, name)
+	s, err := loadStored(ctx, store, p, name, earlier...)
 	if err != nil {
 		return Head{}, err
 	}
@@ -40,7 +42,7 @@ func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error
 		if err := v.Succeeds(ctx, newView(LocalFetcher(store, s.Root), s.Head)); err != nil {
 			return Head{}, err
 		}
-		if s.Size == v.head.Size {
+		if s.Size == v.head.Size && !Fresher(p, v.head, s.Head) {
 			return s.Head, nil
 		}
 		if t, err = loadTree(ctx, store, s); err != nil {
@@ -53,8 +55,10 @@ func Mirror(ctx context.Context, store Store, f Fetcher, p *Policy) (Head, error
 	if t.Tree != v.head.tree() {
 		return Head{}, fmt.Errorf("%w: records give root %v, checkpoint of size %d says %v", ErrCorrupt, t.Hash, v.head.Size, v.head.RootHash)
 	}
-	if err := store.Put(ctx, t.publish(time.Now())...); err != nil {
-		return Head{}, fmt.Errorf("put of log tiles: %w", err)
+	if s.record == nil || s.Size < t.N { // else only the checkpoint is another
+		if err := store.Put(ctx, t.publish(time.Now())...); err != nil {
+			return Head{}, fmt.Errorf("put of log tiles: %w", err)
+		}
 	}
 	next, err := commit(ctx, store, name, t, v.head, s.record)
 	return next.Head, err

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	"filippo.io/torchwood"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -60,6 +61,73 @@ func TestMirrorOfSameHead(t *testing.T) {
 	if copied.ops != 0 || !equalHeads(first, again) {
 		t.Fatalf("%d changes; %+v and %+v", copied.ops, first, again)
 	}
+}
+
+// A head that was cosigned again takes the place of the one that is held; the older one
+// does not come back.
+func TestMirrorOfFresherHead(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/again")
+	p := quorum(t, k, 1, newWitnesses(t, k, 1))
+	l := openWitnessed(t, store, k, p)
+	appendOne(t, l, "a")
+	first, err := l.Publish(ctx, clients(p))
+	must(t, err)
+	copied := newMemStore()
+	_, err = anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, first.Root), p)
+	must(t, err)
+	second := first
+	for end := time.Now().Add(30 * time.Second); !anchor.Fresher(p, second.Head, first.Head); {
+		if time.Now().After(end) {
+			t.Fatal("no newer cosignature")
+		}
+		second, err = l.Publish(ctx, clients(p))
+		must(t, err)
+	}
+	for _, from := range []anchor.Cosigned{second, first} {
+		_, err := anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, from.Root), p)
+		must(t, err)
+		h, ok, err := anchor.LoadHead(ctx, copied, p)
+		if err != nil || !ok || !bytes.Equal(h.Checkpoint, second.Checkpoint) {
+			t.Fatalf("%q %v", h.Checkpoint, err)
+		}
+	}
+	// A longer log still follows.
+	appendOne(t, l, "b")
+	third, err := l.Publish(ctx, clients(p))
+	must(t, err)
+	h, err := anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, third.Root), p)
+	if err != nil || h.Size != 2 {
+		t.Errorf("size %d, %v", h.Size, err)
+	}
+}
+
+// A copy is believed by the policy under which it was made, and grows under the present one
+// alone.
+func TestMirrorUnderEarlierPolicy(t *testing.T) {
+	store, then, now := newMemStore(), newKey(t, "log.example/keys"), newKey(t, "log.example/keys")
+	l := create(t, store, then)
+	copied := newMemStore()
+	_, err := anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, appendOne(t, l, "a").Root), then.policy)
+	must(t, err)
+	unknown := appendOne(t, l, "b") // by the old key alone
+	both, err := anchor.Open(ctx, store, then.signer, anchor.Options{More: []anchor.Signer{now.signer}})
+	must(t, err)
+	next := appendOne(t, both, "c")
+	if _, _, err := anchor.LoadHead(ctx, copied, now.policy); !errors.Is(err, anchor.ErrUntrusted) {
+		t.Error(err)
+	}
+	if h, ok, err := anchor.LoadHead(ctx, copied, now.policy, then.policy); err != nil || !ok || h.Size != 1 {
+		t.Errorf("size %d, %v", h.Size, err)
+	}
+	if _, err := anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, unknown.Root), now.policy, then.policy); !errors.Is(err, anchor.ErrUntrusted) {
+		t.Errorf("a new head under the old key: %v", err)
+	}
+	h, err := anchor.Mirror(ctx, copied, anchor.LocalFetcher(store, next.Root), now.policy, then.policy)
+	if err != nil || h.Size != 3 {
+		t.Errorf("size %d, %v", h.Size, err)
+	}
+	_, _, err = anchor.LoadHead(ctx, copied, now.policy)
+	must(t, err)
 }
 
 // A log whose host lost its store goes on from a mirror of it.

@@ -58,9 +58,9 @@ func keepsNothing(t *testing.T, b *savepoints.Bank) {
 	}
 }
 
-// follows has a bank follow another until its copy of the log has so many entries and
-// save points.
-func follows(t *testing.T, to *savepoints.Bank, p *anchor.Policy, url string, size int) {
+// follows has a bank follow another until its copy of the log has so many entries, and it
+// all save points of those, that is to say as many, or what is given as held.
+func follows(t *testing.T, to *savepoints.Bank, p *anchor.Policy, url string, size int, held ...int) {
 	t.Helper()
 	following, stop := context.WithCancel(ctx)
 	done := make(chan error)
@@ -69,7 +69,7 @@ func follows(t *testing.T, to *savepoints.Bank, p *anchor.Policy, url string, si
 	}()
 	await(t, "the copy", func() bool {
 		h, err := to.Head(ctx, p.Origin)
-		return err == nil && h.Size == int64(size) && len(receiptFiles(t, to)) == size
+		return err == nil && h.Size == int64(size) && len(receiptFiles(t, to)) == append(held, size)[0]
 	})
 	stop()
 	must(t, <-done)

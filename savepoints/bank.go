@@ -35,10 +35,11 @@ const (
 type Bank struct {
 	repo     *node.Repo
 	store    logStore
-	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
-	replicas *replicas                 // shared by all views of the bank
-	keeping  chan struct{}             // holds one token while a receipt and its pin come or go
-	copying  *turns                    // of who brings the copy of a log up; shared by all views
+	policies map[string]*anchor.Policy   // by origin; not changed once the bank is open
+	earlier  map[string][]*anchor.Policy // by origin: all that were kept here; nor are these
+	replicas *replicas                   // shared by all views of the bank
+	keeping  chan struct{}               // holds one token while a receipt and its pin come or go
+	copying  *turns                      // of who brings the copy of a log up; shared by all views
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -101,6 +102,9 @@ func (b *Bank) load(ctx context.Context) error {
 		if _, err := b.loadPolicy(name); err != nil {
 			return err
 		}
+	}
+	if b.earlier, err = b.keptPolicies(names); err != nil {
+		return err
 	}
 	skey, err := b.repo.ReadFile(logKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -242,7 +246,7 @@ func (b *Bank) Keep(policy []byte) error {
 	if err != nil || p.Origin == b.Origin() {
 		return err
 	}
-	return b.repo.WriteFile(policyName(p.Origin), policy)
+	return errors.Join(b.repo.WriteFile(policyName(p.Origin), policy), b.notePolicy(p, policy))
 }
 
 func policyName(origin string) string { return trustDir + "/" + LogID(origin)[:16] + ".policy" }
@@ -320,7 +324,7 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 
 // copyHead returns the newest verified head of a log of which the bank holds a copy.
 func (b *Bank) copyHead(ctx context.Context, p *anchor.Policy) (anchor.Head, error) {
-	h, ok, err := anchor.LoadHead(ctx, b.store, p)
+	h, ok, err := anchor.LoadHead(ctx, b.store, p, b.earlier[p.Origin]...)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: nothing of log %q", ErrNotFound, p.Origin)
 	}
@@ -350,5 +354,5 @@ func (b *Bank) view(ctx context.Context, p *anchor.Policy) (*anchor.View, error)
 	if err != nil {
 		return nil, err
 	}
-	return anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p)
+	return anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), b.accepting(p, h))
 }

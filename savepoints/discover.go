@@ -129,6 +129,7 @@ type shownHead struct {
 // extends all others and what was seen before.
 func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
 	shown, reasons := b.heads(ctx, o, sources)
+	slices.SortStableFunc(shown, func(x, y shownHead) int { return fresherFirst(o.Policy, x, y) })
 	var d Discovery
 	var best shownHead
 	for _, err := range reasons {
@@ -171,6 +172,20 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 		return d, &sourceError{best.source.Name, err}
 	}
 	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
+}
+
+// fresherFirst sorts heads that are sorted by size also by how recent their cosignatures are.
+func fresherFirst(p *anchor.Policy, x, y shownHead) int {
+	a, b := x.view.Head(), y.view.Head()
+	switch {
+	case a.Size != b.Size:
+		return cmp.Compare(b.Size, a.Size)
+	case anchor.Fresher(p, a, b):
+		return -1
+	case anchor.Fresher(p, b, a):
+		return 1
+	}
+	return 0
 }
 
 // consistent requires that the head extends all others that are not larger.
@@ -346,8 +361,8 @@ func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d
 	if err := b.mirrorUnlessBusy(ctx, best.prefix, p); err != nil && !unreadable(err) {
 		return err
 	}
-	if v, err := b.view(ctx, p); err == nil && v.Head().Size == d.Head.Size {
-		d.view = v
+	if v, err := b.view(ctx, p); err == nil && v.Head().Size == d.Head.Size && !anchor.Fresher(p, d.Head, v.Head()) {
+		d.view, d.Head = v, v.Head()
 	}
 	return b.remember(d.Head, seen)
 }
@@ -359,8 +374,16 @@ func (b *Bank) seen(p *anchor.Policy) (anchor.Head, bool, error) {
 	if err != nil || data == nil {
 		return anchor.Head{}, false, err
 	}
-	// Under the log's key alone: the witnesses may have been others.
+	// Under the log's key alone: the witnesses may have been others, and the key too.
 	h, err := anchor.VerifyCheckpoint(p.KeyOnly(), data)
+	for _, e := range b.earlier[p.Origin] {
+		if err == nil {
+			break
+		}
+		if then, thenErr := anchor.VerifyCheckpoint(e.KeyOnly(), data); thenErr == nil {
+			h, err = then, nil
+		}
+	}
 	if err != nil {
 		return anchor.Head{}, false, fmt.Errorf("%w: head of log %s that was seen before: %w", ErrDamaged, p.Origin, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs/go-cid"
 )
 
 // exportKeys returns the file and what it holds.
@@ -265,4 +266,87 @@ func TestFinishRotationAfterACrash(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A follower that was away while a log's key was replaced goes on when a person has put
+// the new trust policy in the place of the old one: what it holds is believed by the policy
+// of its time, and nothing else is.
+func TestFollowerAfterRotation(t *testing.T) {
+	b := initBank(t)
+	before := take(t, b, smallState(1), "p")
+	old := openBank(t, copyBank(t, b))
+	to, p := reader(t, b)
+	_, url := countedGateway(t, b)
+	follows(t, to, p, url, 1)
+	rotated, to, next := withNewKey(t, b, to)
+	list(t, to)
+	_, err := to.Verify(ctx, resolved(t, to, before.CID))
+	must(t, err)
+	_, url = countedGateway(t, rotated)
+	follows(t, to, next, url, 3, 2) // a note that the key is replaced is among them
+	must(t, to.VerifyLog(ctx, next.Origin))
+
+	// What the old key signs now does not count, at a source or in an archive.
+	_, behind := countedGateway(t, old)
+	if _, err := to.Discover(ctx, savepoints.FetchOptions{Policy: next, Sources: []string{behind}}); !errors.Is(err, anchor.ErrUntrusted) {
+		t.Errorf("a source with the old key: %v", err)
+	}
+	forged := archived(t, old, take(t, old, smallState(9), "p"))
+	if _, err := fetch(to, savepoints.Ref{Policy: "p", Sequence: 2}, next, forged); !errors.Is(err, anchor.ErrUntrusted) {
+		t.Errorf("an archive with the old key: %v", err)
+	}
+}
+
+// What a reader has seen of a log stays in force when the key is replaced.
+func TestReaderAfterRotation(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	old := copyBank(t, b)
+	take(t, b, smallState(2), "p")
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	_, err := fetch(to, savepoints.Ref{Policy: "p"}, p, url)
+	must(t, err)
+	fork := openBank(t, old)
+	for i := range 4 {
+		take(t, fork, smallState(9+i), "p")
+	}
+	forked, to, next := withNewKey(t, fork, to)
+	if l := list(t, to); len(l) != 1 {
+		t.Errorf("%d save points are listed", len(l))
+	}
+	if h, err := to.Head(ctx, next.Origin); err != nil || h.Size != 2 {
+		t.Errorf("size %d is remembered, %v", h.Size, err)
+	}
+	_, url = countedGateway(t, forked)
+	if _, err := to.Discover(ctx, savepoints.FetchOptions{Policy: next, Sources: []string{url}}); !errors.Is(err, anchor.ErrFork) {
+		t.Errorf("another history under the new key: %v", err)
+	}
+}
+
+func resolved(t *testing.T, b *savepoints.Bank, c cid.Cid) savepoints.Savepoint {
+	t.Helper()
+	s, err := b.Resolve(ctx, savepoints.Ref{CID: c}, "")
+	must(t, err)
+	return s
+}
+
+// withNewKey replaces the key of a bank's log, takes a save point, and has a reader trust
+// the new key in place of the old one. Both repositories are opened again.
+func withNewKey(t *testing.T, b *savepoints.Bank, to *savepoints.Bank) (rotated, again *savepoints.Bank, next *anchor.Policy) {
+	t.Helper()
+	text, err := b.RotateKey(ctx)
+	must(t, err)
+	must(t, b.FinishRotation(ctx))
+	rotated = reopen(t, b)
+	take(t, rotated, smallState(20), "p")
+	next, err = anchor.ParsePolicy(text)
+	must(t, err)
+	must(t, to.Close())
+	files, err := filepath.Glob(filepath.Join(to.Repo().Dir(), "trust.d/*.policy"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q %v", files, err)
+	}
+	must(t, os.WriteFile(files[0], text, 0o600))
+	return rotated, openBank(t, to.Repo().Dir()), next
 }

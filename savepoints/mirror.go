@@ -33,7 +33,7 @@ func (b *Bank) mirror(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (
 	case <-ctx.Done():
 		return anchor.Head{}, ctx.Err()
 	}
-	return anchor.Mirror(ctx, b.store, f, p)
+	return anchor.Mirror(ctx, b.store, f, p, b.earlier[p.Origin]...)
 }
 
 // mirrorUnlessBusy does so unless somebody else is at it.
@@ -45,7 +45,7 @@ func (b *Bank) mirrorUnlessBusy(ctx context.Context, f anchor.Fetcher, p *anchor
 	default:
 		return nil
 	}
-	_, err := anchor.Mirror(ctx, b.store, f, p)
+	_, err := anchor.Mirror(ctx, b.store, f, p, b.earlier[p.Origin]...)
 	return err
 }
 

@@ -102,3 +102,53 @@ func TestDiscoverWhileFollowing(t *testing.T) {
 	must(t, <-followed)
 	<-discovered
 }
+
+// recosigned has a bank publish the same head until its cosignatures are newer.
+func recosigned(t *testing.T, b *savepoints.Bank, p *anchor.Policy) anchor.Head {
+	t.Helper()
+	before, err := b.Head(ctx, "")
+	must(t, err)
+	var now anchor.Head
+	await(t, "newer cosignatures", func() bool {
+		_, err := b.Publish(ctx)
+		must(t, err)
+		now, err = b.Head(ctx, "")
+		must(t, err)
+		return anchor.Fresher(p, now, before)
+	})
+	return now
+}
+
+// That a head was cosigned again, as witnesses do of a log that does not grow, comes to
+// those who have a copy of it.
+func TestNewCosignaturesAreCopied(t *testing.T) {
+	w := newRegulator(t)
+	b := newWitnessedBank(t, w)
+	_, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
+	must(t, err)
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	follows(t, to, p, url, 1)
+	for _, what := range []string{"discovery", "follower"} {
+		newest := recosigned(t, b, p)
+		if what == "follower" {
+			following, stop := context.WithCancel(ctx)
+			done := make(chan error)
+			go func() {
+				done <- to.Follow(following, savepoints.FollowOptions{Policy: p, Source: url, Interval: 10 * time.Millisecond})
+			}()
+			await(t, "the copy", func() bool { h, err := to.Head(ctx, p.Origin); return err == nil && !anchor.Fresher(p, newest, h) })
+			stop()
+			must(t, <-done)
+			continue
+		}
+		d, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{url}})
+		must(t, err)
+		h, err := to.Head(ctx, p.Origin)
+		must(t, err)
+		if anchor.Fresher(p, newest, d.Head) || anchor.Fresher(p, newest, h) {
+			t.Errorf("%s: the copy has older cosignatures than the source", what)
+		}
+	}
+	must(t, to.VerifyLog(ctx, p.Origin))
+}

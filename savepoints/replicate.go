@@ -112,7 +112,7 @@ func (b *Bank) receipt(key string) (Savepoint, error) {
 	}
 	for _, p := range b.policies {
 		if LogID(p.Origin)[:16] == key[:min(16, len(key))] {
-			return openProof(p, proof)
+			return b.openHeld(p, proof)
 		}
 	}
 	return Savepoint{}, fmt.Errorf("receipt %s: %w", key, ErrNoTrust)

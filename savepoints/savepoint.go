@@ -84,7 +84,7 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 		if err != nil {
 			return err
 		}
-		if other, err := openProof(p, held); err == nil && other.CID != s.CID {
+		if other, err := b.openHeld(p, held); err == nil && other.CID != s.CID {
 			err := &anchor.EntriesError{Origin: s.Origin, Index: s.LogIndex, Old: held, New: s.Proof}
 			return fmt.Errorf("save points %s and %s: %w", other.CID, s.CID, err)
 		}
@@ -205,7 +205,7 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 		if p == nil {
 			continue // of a log that is not trusted, or not any more
 		}
-		s, err := openProof(p, proof)
+		s, err := b.openHeld(p, proof)
 		if err != nil {
 			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
 			if p.Origin == b.Origin() {
@@ -379,7 +379,7 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 	if err != nil {
 		return err
 	}
-	again, err := openProof(p, s.Proof)
+	again, err := b.openHeld(p, s.Proof)
 	if err != nil {
 		return err
 	}
@@ -400,8 +400,8 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 	if err != nil {
 		return err
 	}
-	proven, err := anchor.VerifyProof(p, s.Proof)
-	if err != nil || string(e.Record) == string(proven.Record) {
+	_, proven, err := anchor.ProofRecord(s.Proof)
+	if err != nil || string(e.Record) == string(proven) {
 		return err
 	}
 	held, err := v.Prove(ctx, e.Index, e.Record)

@@ -170,7 +170,7 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anchor.View, error) {
 	var errs []error
 	for _, s := range d.sources {
-		h, err := anchor.Mirror(ctx, b.store, s.Log(p.Origin), p)
+		h, err := b.mirror(ctx, s.Log(p.Origin), p)
 		switch {
 		case err == nil && h.Size >= d.Head.Size:
 			return b.view(ctx, p)
