@@ -69,9 +69,11 @@ type Cosigned struct {
 // if the witness made it just now: so a quorum of them also says that no witness of
 // it has seen a larger tree.
 //
-// The error is a *[RollbackError] if a witness has cosigned a larger tree, wraps
-// ErrFork if it refuses the head as not extending what it cosigned, or ErrNoQuorum
-// if too few answered, with the reason of each. The reports are there in any case.
+// A witness that says that it has cosigned a larger tree, or one that this head does not
+// extend, is believed if it shows that tree's checkpoint (see [Accountable]), or if there
+// is no quorum without it; otherwise that is only in its report. The error then is a
+// *[RollbackError], or wraps ErrFork; it wraps ErrNoQuorum if too few answered, with the
+// reason of each. The reports are there in any case.
 func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known int64) (Cosigned, error) {
 	out := Cosigned{Reports: make([]WitnessReport, len(witnesses))}
 	lines := make([][]byte, len(witnesses))
@@ -94,12 +96,15 @@ func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known
 			errs = append(errs, fmt.Errorf("witness %s: %w", r.Witness, r.Err))
 		}
 	}
-	err := errors.Join(errs...)
-	if errors.Is(err, ErrRollback) || errors.Is(err, ErrFork) {
+	if err := v.contradicted(ctx, p, witnesses, out.Reports); err != nil {
 		return out, err
 	}
+	err := errors.Join(errs...)
 	h, verifyErr := verifyCheckpoint(p, signed)
 	if verifyErr != nil {
+		if errors.Is(err, ErrRollback) || errors.Is(err, ErrFork) {
+			return out, err
+		}
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}

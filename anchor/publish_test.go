@@ -391,3 +391,82 @@ func cosignedAt(t testing.TB, w *testWitness, h anchor.Head, at time.Time) []byt
 	sig = append(sig, ed25519.Sign(ed25519.NewKeyFromSeed(raw[1:]), []byte(message))...)
 	return fmt.Appendf(nil, "\u2014 %s %s\n", signer.Name(), base64.StdEncoding.EncodeToString(sig))
 }
+
+// liar is a witness that refuses every head, and shows what it is told to.
+func liar(t *testing.T, status int, answer string, shown func() []byte) string {
+	t.Helper()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPost:
+			w.WriteHeader(status)
+			fmt.Fprint(w, answer)
+		case shown == nil || !strings.HasSuffix(r.URL.Path, "/checkpoint"):
+			http.NotFound(w, r)
+		default:
+			w.Write(shown())
+		}
+	}))
+	t.Cleanup(web.Close)
+	return web.URL
+}
+
+// What a single witness says against a head counts if it shows the head that it means, or
+// if the others make no quorum.
+func TestOneWitnessAgainstAQuorum(t *testing.T) {
+	k := newKey(t, "log.example/liar")
+	other := newKey(t, "log.example/liar")
+	ws := newWitnesses(t, k, 3)
+	p := quorum(t, k, 2, ws)
+	store := newMemStore()
+	l := openWitnessed(t, store, k, p)
+	first := appendOne(t, l, "a")
+	backup := store.clone()
+	_, err := l.Publish(ctx, clients(p))
+	must(t, err)
+	fork := openWitnessed(t, backup, k, p)
+	forked := appendOne(t, fork, "x")
+	second := appendOne(t, l, "b")
+	_, err = l.Publish(ctx, clients(p))
+	must(t, err)
+	third := appendOne(t, openWitnessed(t, store.clone(), k, p), "c") // no honest witness has seen it
+	foreign := appendOne(t, create(t, newMemStore(), other), "x")
+	v, err := anchor.OpenViewAt(ctx, anchor.LocalFetcher(store, second.Root), p.KeyOnly(), second.Checkpoint)
+	must(t, err)
+	checkpoint := func(h anchor.Head) func() []byte { return func() []byte { return h.Checkpoint } }
+	for name, c := range map[string]struct {
+		status int
+		answer string
+		shown  func() []byte
+		want   error
+	}{
+		"a size, nothing shown":      {http.StatusConflict, "1099511627776\n", nil, nil},
+		"a size, garbage shown":      {http.StatusConflict, "9\n", func() []byte { return []byte("garbage") }, nil},
+		"a size, another key's head": {http.StatusConflict, "9\n", checkpoint(foreign), nil},
+		"a size, an older head":      {http.StatusConflict, "9\n", checkpoint(first), nil},
+		"a larger head":              {http.StatusConflict, "3\n", checkpoint(third), anchor.ErrRollback},
+		"refused, nothing shown":     {http.StatusUnprocessableEntity, "", nil, nil},
+		"refused, the same head":     {http.StatusUnprocessableEntity, "", checkpoint(second), nil},
+		"refused, a forked head":     {http.StatusUnprocessableEntity, "", checkpoint(forked), anchor.ErrFork},
+	} {
+		asked := clients(p)
+		asked[1] = witness.NewClient("w1", liar(t, c.status, c.answer, c.shown), witness.ClientOptions{})
+		out, err := v.Cosign(ctx, p, asked, 2)
+		if !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if out.Reports[1].Err == nil {
+			t.Errorf("%s: not reported", name)
+		}
+		var proven *anchor.ForkError
+		var larger *anchor.RollbackError
+		if c.want != nil && !(errors.As(err, &proven) || errors.As(err, &larger) && larger.Old.Checkpoint != nil) {
+			t.Errorf("%s: no evidence in %v", name, err)
+		}
+		// Without a quorum of others it is believed as it is.
+		ws[0].down.Store(true)
+		if _, err := v.Cosign(ctx, p, asked, 2); !errors.Is(err, anchor.ErrRollback) && !errors.Is(err, anchor.ErrFork) {
+			t.Errorf("%s, without a quorum: %v", name, err)
+		}
+		ws[0].down.Store(false)
+	}
+}

@@ -429,7 +429,12 @@ func (b *Bank) freshen(ctx context.Context, o FetchOptions, d *Discovery) error 
 func (b *Bank) askWitnesses(ctx context.Context, o FetchOptions, v *anchor.View) error {
 	limited, cancel := context.WithTimeout(ctx, witnessTimeout)
 	defer cancel()
-	_, err := v.Cosign(limited, o.Policy, o.witnesses(), v.Head().Size)
+	asked, err := v.Cosign(limited, o.Policy, o.witnesses(), v.Head().Size)
+	for _, r := range asked.Reports {
+		if err == nil && mustStop(r.Err) {
+			o.report("witness %s contradicts a quorum of the others, and shows nothing: %v", r.Witness, r.Err)
+		}
+	}
 	if err == nil || mustStop(err) || ctx.Err() != nil {
 		return cmp.Or(ctx.Err(), err)
 	}

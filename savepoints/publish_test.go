@@ -3,10 +3,12 @@ package savepoints_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -179,5 +181,35 @@ func TestTakeInOldCopy(t *testing.T) {
 	list, err := old.List(ctx, "p")
 	if err != nil || len(list) != 1 {
 		t.Errorf("%d save points, %v", len(list), err)
+	}
+}
+
+// One witness of three that refuses all heads without showing why stops neither the host
+// that writes the log nor those that read it.
+func TestOneWitnessRefuses(t *testing.T) {
+	honest := []*regulator{newRegulator(t), newRegulator(t)}
+	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/x.tlog.size")
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprintln(w, 1<<40)
+	}))
+	t.Cleanup(liar.Close)
+	lines := []string{"w0" + honest[0].line[1:], "w1" + honest[1].line[1:], "w2 " + newRegulator(t).server.Load().Key() + " " + liar.URL}
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{Witnesses: lines, Quorum: 2})
+	must(t, err)
+	t.Cleanup(func() { b.Close() })
+	for _, w := range honest {
+		w.watch(t, b)
+	}
+	took, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
+	if err != nil || !took.Witnessed {
+		t.Fatalf("witnessed: %v, %v", took.Witnessed, err)
+	}
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	var said []string
+	d, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{url}, Report: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }})
+	if err != nil || d.Freshness != savepoints.FreshnessWitnessed || !strings.Contains(strings.Join(said, "\n"), "witness w2 contradicts") {
+		t.Errorf("%s %q %v", d.Freshness, said, err)
 	}
 }

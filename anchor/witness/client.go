@@ -21,7 +21,7 @@ type Client struct {
 	timeout   time.Duration
 }
 
-var _ anchor.Witness = (*Client)(nil)
+var _ anchor.Accountable = (*Client)(nil)
 
 // ClientOptions configures a [Client].
 type ClientOptions struct {
@@ -107,4 +107,29 @@ func (c *Client) add(ctx context.Context, r request) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", anchor.ErrUntrusted, said)
 	}
 	return nil, fmt.Errorf("%w: %w", anchor.ErrUnavailable, errors.New(said))
+}
+
+// Latest asks for the newest checkpoint of a log that the witness cosigned; see
+// [anchor.Accountable]. The error wraps anchor.ErrUnavailable if it shows none.
+func (c *Client) Latest(ctx context.Context, origin string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("%w: %w", anchor.ErrUnavailable, err) }
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/"+originHash(origin)+"/checkpoint", nil)
+	if err != nil {
+		return fail(err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fail(fmt.Errorf("it answers %q", resp.Status))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, anchor.MaxCheckpointSize+1))
+	if err != nil {
+		return fail(err)
+	}
+	return body, nil
 }
