@@ -38,6 +38,7 @@ type ContinueOptions struct {
 	// Unwitnessed allows to continue a log whose trust policy has no quorum of
 	// witnesses: if what was found is not the newest head, it forks.
 	Unwitnessed bool
+	acceptStale bool // of NewLog, which does not write the log that is found
 	// Report, if not nil, gets a line for a person now and then.
 	Report func(format string, args ...any)
 }
@@ -152,7 +153,7 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 	if len(places) == 0 {
 		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
 	}
-	fetch := FetchOptions{Policy: p, Sources: o.Sources, Report: o.Report}
+	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.acceptStale, Report: o.Report}
 	remotes, err := b.dial(ctx, places, fetch)
 	defer closeAll(remotes)
 	if err != nil {
@@ -292,6 +293,9 @@ type NewLogOptions struct {
 	// Sources are asked for the log it is in, of which the new one names the newest
 	// head; with none the repository must have a copy.
 	Sources []string
+	// AcceptStale takes a log that may not be the newest, as at [FetchOptions]: its
+	// witnesses may be gone with it.
+	AcceptStale bool
 	// Policy is the trust policy of its log.
 	Policy []byte
 	// Init describes the new log. If its Origin is empty, a name is made from that of
@@ -328,7 +332,7 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 		return err
 	}
 	defer b.repo.Blocks.Hold().Release()
-	v, err := with.newestOf(ctx, p, ContinueOptions{Sources: o.Sources})
+	v, err := with.newestOf(ctx, p, ContinueOptions{Sources: o.Sources, acceptStale: o.AcceptStale})
 	if err != nil {
 		return err
 	}

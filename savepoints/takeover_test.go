@@ -221,6 +221,36 @@ func TestContinueAFrozenLog(t *testing.T) {
 	}
 }
 
+// A new log can be begun when the witnesses of the old one are gone, by who accepts that
+// what is found of the old one may not be its newest head.
+func TestNewLogWithoutTheOldWitnesses(t *testing.T) {
+	w := newRegulator(t)
+	old := newWitnessedBank(t, w)
+	takeWitnessed(t, old, 1)
+	w.down.Store(true)
+	policy, err := old.TrustPolicy()
+	must(t, err)
+	_, url := countedGateway(t, old)
+	r, p := reader(t, old)
+	o := savepoints.FetchOptions{Policy: p, Sources: []string{url}, AcceptStale: true}
+	s, err := r.Fetch(ctx, savepoints.Ref{Policy: "p"}, o)
+	must(t, err)
+	dir := r.Repo().Dir()
+	must(t, r.Close())
+	next := savepoints.NewLogOptions{Savepoint: s.Savepoint, Policy: policy, Sources: o.Sources}
+	if _, err := savepoints.NewLog(ctx, dir, next); !errors.Is(err, anchor.ErrStale) {
+		t.Fatal(err)
+	}
+	isReader(t, dir)
+	next.AcceptStale = true
+	b, err := savepoints.NewLog(ctx, dir, next)
+	must(t, err)
+	t.Cleanup(func() { b.Close() })
+	if first, ok := firstEntry(t, b).(*entry.Takeover); !ok || first.Previous.Origin != old.Origin() {
+		t.Errorf("entry 0 is %+v", first)
+	}
+}
+
 // A new log names the old one and its head; without the policy for it nobody reads it.
 func TestNewLog(t *testing.T) {
 	for name, o := range map[string]savepoints.InitOptions{"plain": {}, "private": {PrivateIDs: true}} {

@@ -54,6 +54,7 @@ describe as at "init". Whoever reads needs the trust policy of the new log then.
 			if err := restore.CheckTarget(dir); err != nil {
 				return err
 			}
+			next.stale = o.acceptStale
 			if err := e.prepareNext(&next, o.trust, o.from); err != nil {
 				return err
 			}

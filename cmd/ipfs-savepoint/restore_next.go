@@ -13,6 +13,7 @@ import (
 type afterRestore struct {
 	continuing
 	newLog bool
+	stale  bool                   // the log that it follows may be
 	init   savepoints.InitOptions // of the new log
 
 	keys      savepoints.Keys
@@ -65,7 +66,7 @@ func (e *env) goOn(ctx context.Context, n afterRestore) error {
 		err = e.continueLog(ctx, n.keys, n.continuing)
 	case n.newLog:
 		err = e.takeOver(func(dir string) (*savepoints.Bank, error) {
-			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from), Init: n.init})
+			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from), AcceptStale: n.stale, Init: n.init})
 		})
 	}
 	if err != nil {
