@@ -163,3 +163,50 @@ func sourceError(err error) error {
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
+
+// CheckDirectory lists somebody's log root, which src has, and requires that there is
+// nothing in it but files that a log of so many records can have, no more of them than
+// maxFiles, and each one raw IPFS block of a length that it can have. So a directory that
+// passes is one that can be fetched. Nothing is said about the bytes in the files. The
+// error wraps ErrCorrupt or ErrUnavailable, or is the context's.
+func CheckDirectory(ctx context.Context, src dag.Source, root cid.Cid, size int64, maxFiles int) error {
+	n := 0
+	for doc, err := range dag.Documents(ctx, src, root) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("log directory: %w", sourceError(err))
+		}
+		if n++; n > maxFiles {
+			return fmt.Errorf("%w: more than %d files in the directory of a log of %d records", ErrCorrupt, maxFiles, size)
+		}
+		if doc.Link.CID.Prefix().Codec != cid.Raw || doc.Bytes > uint64(maxLength(doc.Path, size)) {
+			return fmt.Errorf("%w: %q, of %d bytes, in the directory of a log of %d records", ErrCorrupt, doc.Path, doc.Bytes, size)
+		}
+	}
+	return nil
+}
+
+// maxLength is how many bytes a file can have in the directory of a log of so many
+// records; 0 if there can be none of that name.
+func maxLength(path string, size int64) int {
+	if path == checkpointPath {
+		return MaxCheckpointSize
+	}
+	t, err := torchwood.ParseTilePath(path)
+	if err != nil {
+		return 0
+	}
+	hashes := size // on the tile's level
+	for range t.L {
+		hashes /= torchwood.TileWidth
+	}
+	switch {
+	case t.N > hashes/torchwood.TileWidth || t.N*torchwood.TileWidth+int64(t.W) > hashes:
+		return 0
+	case t.L == entryLevel:
+		return t.W * (2 + MaxRecordSize)
+	}
+	return t.W * tlog.HashSize
+}

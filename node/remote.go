@@ -267,8 +267,9 @@ type LogPrefix struct {
 	prefix string
 }
 
-// maxLogFile is the largest file of a tlog-tiles prefix: a bundle of 256 entries.
-const maxLogFile = 256 * (2 + 65535)
+// maxLogFile is the largest file of a log's tlog-tiles prefix, and some room: as
+// anchor.MaxEndpointSize.
+const maxLogFile = 1<<20 + 512
 
 // ReadEndpoint returns one file of the prefix.
 func (p *LogPrefix) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {

@@ -139,7 +139,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 	}
 	for _, h := range shown {
 		if d.shown == nil {
-			err := readable(ctx, h.view)
+			err := readable(ctx, h)
 			if ctx.Err() != nil {
 				return d, ctx.Err()
 			}
@@ -202,12 +202,19 @@ func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []show
 	return nil
 }
 
-// readable reports whether the end of a log can be read: that is what comes next.
-func readable(ctx context.Context, v *anchor.View) error {
-	if v.Head().Size == 0 {
+// readable reports whether the end of a log can be read, within the time that a source
+// has: that is what comes next.
+func readable(ctx context.Context, h shownHead) error {
+	size := h.view.Head().Size
+	if size == 0 {
 		return nil
 	}
-	_, err := v.Bundle(ctx, (v.Head().Size-1)/anchor.BundleWidth)
+	limited, cancel := context.WithTimeout(ctx, headTimeout)
+	defer cancel()
+	_, err := h.view.Bundle(limited, (size-1)/anchor.BundleWidth)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %s: no entries within %s", node.ErrUnreachable, h.source.Name, headTimeout)
+	}
 	return err
 }
 

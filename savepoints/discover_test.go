@@ -311,3 +311,55 @@ func TestForkFromFloor(t *testing.T) {
 		t.Errorf("with a forked source: %v", err)
 	}
 }
+
+// A source that shows the larger head and then nothing more has as long as any other
+// source, and no longer.
+func TestSilentSource(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a source's whole time")
+	}
+	t.Parallel()
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	old := openBank(t, copyBank(t, b))
+	take(t, b, smallState(2), "p")
+	h, err := b.Repo().Gateway(b.LogRoot)
+	must(t, err)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/tile/") {
+			<-r.Context().Done()
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(web.Close)
+	_, behind := countedGateway(t, old)
+	to, p := reader(t, b)
+	limited, cancel := context.WithTimeout(ctx, 45*time.Second) // three times as long
+	defer cancel()
+	d, err := to.Discover(limited, savepoints.FetchOptions{Policy: p, Sources: []string{web.URL, behind}, AcceptStale: true})
+	if err != nil || d.Head.Size != 1 || d.Freshness != savepoints.FreshnessStaleAccepted {
+		t.Errorf("size %d, %s, %v", d.Head.Size, d.Freshness, err)
+	}
+}
+
+// A file of a log is read as far as the longest can be.
+func TestLongLogFile(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := anchor.MaxEndpointSize
+		if strings.HasSuffix(r.URL.Path, "longer") {
+			n++
+		}
+		w.Write(make([]byte, n))
+	}))
+	t.Cleanup(web.Close)
+	r, err := nobody(t).Repo().Dial(web.URL)
+	must(t, err)
+	t.Cleanup(func() { r.Close() })
+	if data, err := r.Log("log.example").ReadEndpoint(ctx, "long"); err != nil || len(data) != anchor.MaxEndpointSize {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	if _, err := r.Log("log.example").ReadEndpoint(ctx, "longer"); err == nil {
+		t.Error("a longer one is read")
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
@@ -159,5 +161,40 @@ func TestFollowUsage(t *testing.T) {
 	err := b.Follow(ctx, savepoints.FollowOptions{Policy: p, Source: "nonsense"})
 	if !errors.Is(err, savepoints.ErrUsage) {
 		t.Error(err)
+	}
+}
+
+// What a name stands for is fetched only if it is the directory of its log, and nothing
+// beside it.
+func TestFollowedNameWithMore(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	h, err := b.Head(ctx, "")
+	must(t, err)
+	junk := dag.RawBlock([]byte("what no log has"))
+	must(t, b.Repo().Blocks.Put(ctx, junk))
+	var d dag.Editor
+	must(t, d.Put("junk/1", dag.Link{CID: junk.CID, Size: uint64(len(junk.Data))}))
+	root, err := d.Apply(ctx, b.Repo().Blocks, b.Repo().Blocks, h.Root)
+	must(t, err)
+	key, err := b.Repo().ReadFile("ipns.key")
+	must(t, err)
+	n, err := node.SignName(key, node.Name{Value: "/ipfs/" + root.CID.String(), Sequence: uint64(h.Size)<<16 | 1, TTL: time.Minute, Expires: time.Now().Add(time.Hour)})
+	must(t, err)
+	must(t, b.Repo().PutName(n.Name, n.Record))
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: url})
+	f.await(t, 1)
+	await(t, "the refusal", func() bool { _, failed := f.counts(); return failed > 0 })
+	f.stop(t)
+	if err := f.failed[0]; !errors.Is(err, anchor.ErrCorrupt) {
+		t.Error(err)
+	}
+	if _, err := to.Repo().Name(n.Name); !errors.Is(err, node.ErrNoName) {
+		t.Errorf("the name is kept: %v", err)
+	}
+	if _, err := to.Repo().Blocks.Get(ctx, junk.CID); !errors.Is(err, dag.ErrNotFound) {
+		t.Errorf("what is in it is kept: %v", err)
 	}
 }

@@ -155,6 +155,7 @@ func rolledBack(own, published anchor.Head) error {
 // keepNames keeps the records of a followed log's names that a source has, with what
 // they stand for, so that the names can be resolved here when the source is gone.
 func (b *Bank) keepNames(ctx context.Context, r *node.Remote, p *anchor.Policy) error {
+	defer b.repo.Blocks.Hold().Release()
 	for _, name := range names(p) {
 		n, err := r.ReadName(ctx, name)
 		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, node.ErrName) {
@@ -170,8 +171,13 @@ func (b *Bank) keepNames(ctx context.Context, r *node.Remote, p *anchor.Policy) 
 		if err != nil {
 			continue
 		}
-		// Only what is a log's directory of this policy is fetched: see catching up.
-		if _, err := anchor.OpenView(ctx, r.LogAt(root), p); err != nil {
+		// Only what is a log's directory of this policy is fetched, and nothing beside it.
+		v, err := anchor.OpenView(ctx, r.LogAt(root), p)
+		if err == nil {
+			h := v.Head()
+			err = anchor.CheckDirectory(ctx, directorySource{b, r}, root, h.Size, int(logLimit(h).Documents))
+		}
+		if err != nil {
 			return fmt.Errorf("name %s: %w", name, err)
 		}
 		if err := b.repo.Fetch(ctx, []*node.Remote{r}, root, nil); err != nil {
@@ -182,6 +188,24 @@ func (b *Bank) keepNames(ctx context.Context, r *node.Remote, p *anchor.Policy) 
 		}
 	}
 	return nil
+}
+
+// directorySource reads the nodes of a directory here, or else from a remote one, and
+// keeps them.
+type directorySource struct {
+	b *Bank
+	r *node.Remote
+}
+
+func (s directorySource) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	data, err := s.b.repo.Blocks.Get(ctx, c)
+	if !errors.Is(err, dag.ErrNotFound) && !errors.Is(err, dag.ErrHash) {
+		return data, err
+	}
+	if data, err = s.r.Block(ctx, c); err != nil {
+		return nil, err
+	}
+	return data, s.b.repo.Blocks.Put(ctx, dag.Block{CID: c, Data: data})
 }
 
 // nameRoots returns what the names of known logs stand for, where all of it is here.
