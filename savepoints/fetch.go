@@ -329,7 +329,11 @@ func (b *Bank) find(ctx context.Context, v *anchor.View, ref Ref, remotes []*nod
 		if err != nil {
 			return Savepoint{}, err
 		}
-		for _, e := range slices.Backward(entries) {
+		inForce := f.inForce(entries)
+		if len(inForce) < len(entries) {
+			o.report("%d log entries follow the one that ends the log, and count for nothing", v.Head().Size-inForce[len(inForce)-1].Index-1)
+		}
+		for _, e := range slices.Backward(inForce) {
 			found, ok, err := f.look(ctx, e)
 			if err != nil || ok {
 				return found, err
@@ -359,6 +363,20 @@ type retiredEntry struct {
 	policy    entry.PolicyKey
 	sequence  uint64
 	savepoint cid.Cid
+}
+
+// inForce leaves out what follows a freeze among entries that were read, or was read before
+// them, further on in the log: it counts for nothing. The other rules of a log need
+// all of it.
+func (f *finding) inForce(entries []anchor.Entry) []anchor.Entry {
+	for i, e := range entries {
+		said, err := entry.Decode(e.Record)
+		if _, ok := said.(*entry.Freeze); err == nil && ok && said.Base().Origin == f.v.Head().Origin {
+			clear(f.retired)
+			return entries[:i+1]
+		}
+	}
+	return entries
 }
 
 // look reports whether an entry is what is looked for, and proves it.

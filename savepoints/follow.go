@@ -120,11 +120,11 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
-	retired, err := b.retiredIn(ctx, v)
+	over, err := b.passedOver(ctx, v)
 	if err != nil {
 		return head.Size, err
 	}
-	wanted, err := toFollow(ctx, v, retired)
+	wanted, err := toFollow(ctx, v, over)
 	var errs []error
 	if o.Keep > 0 {
 		slices.Reverse(wanted)
@@ -157,9 +157,9 @@ type followed struct {
 	policy entry.PolicyKey
 }
 
-// toFollow returns the save points of a log that are not retired, oldest first, also with
+// toFollow returns the save points of a log that are not passed over, oldest first, also with
 // an error, which says what entries are none that can be read.
-func toFollow(ctx context.Context, v *anchor.View, retired map[int64]bool) ([]followed, error) {
+func toFollow(ctx context.Context, v *anchor.View, over map[int64]bool) ([]followed, error) {
 	var all []followed
 	var errs []error
 	for e, err := range v.Entries(ctx, 0) {
@@ -168,7 +168,7 @@ func toFollow(ctx context.Context, v *anchor.View, retired map[int64]bool) ([]fo
 		}
 		s, err := entry.DecodeSavepoint(e.Record)
 		switch {
-		case err == nil && !retired[e.Index]:
+		case err == nil && !over[e.Index]:
 			all = append(all, followed{e.Index, s.Policy})
 		case err != nil && !errors.Is(err, entry.ErrNotSavepoint):
 			errs = append(errs, fmt.Errorf("log entry %d: %w", e.Index, err))

@@ -62,25 +62,30 @@ func (b *Bank) Retired(ctx context.Context) ([]Savepoint, error) {
 	return out, err
 }
 
-// retiredIn returns the indexes of the entries whose save points a log says are no longer
-// kept: nobody has to look for them. What is here of them stays.
-func (b *Bank) retiredIn(ctx context.Context, v *anchor.View) (map[int64]bool, error) {
+// passedOver returns the indexes of the save points of a log that it says are no longer
+// kept, and of those whose entries break a rule of the log: nobody has to look for them.
+// What is here of them stays.
+func (b *Bank) passedOver(ctx context.Context, v *anchor.View) (map[int64]bool, error) {
 	h := entry.NewHistory(v.Head().Origin)
-	retired := map[int64]bool{}
+	over := map[int64]bool{}
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return nil, err
 		}
 		said, err := entry.Decode(e.Record)
-		if err != nil || h.Add(e.Index, said) != nil {
+		if err != nil {
+			continue
+		}
+		if err := h.Add(e.Index, said); err != nil {
+			over[e.Index] = true
 			continue
 		}
 		if r, ok := said.(*entry.Retire); ok {
 			index, _ := h.Retired(r.Policy, r.Sequence)
-			retired[index] = true
+			over[index] = true
 		}
 	}
-	return retired, nil
+	return over, nil
 }
 
 // Note appends a remark of the operator to the bank's own log, of at most entry.MaxNote
