@@ -148,6 +148,9 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	if b.ledger.more, err = nextSigner(b.repo, signer); err != nil {
 		return err
 	}
+	if !b.ledger.signs(b.own.Key()) {
+		return fmt.Errorf("%w: neither %s nor %s is the key that %s names", anchor.ErrPolicy, logKeyFile, nextKeyFile, trustFile)
+	}
 	// A damaged log must not keep anybody from reading the save points, which
 	// their receipts prove: take and verify say what is wrong.
 	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {
@@ -156,15 +159,14 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	return nil
 }
 
-// LogError says why the bank's own log could not be opened; nil if it was, or if the
-// bank has none. Save points can be read all the same.
+// LogError says why the bank's own log could not be opened, or must be opened again; nil
+// if neither, or if the bank has none. Save points can be read all the same. It waits for
+// nothing.
 func (b *Bank) LogError() error {
 	if b.ledger == nil {
 		return nil
 	}
-	b.taking <- struct{}{}
-	defer func() { <-b.taking }()
-	return b.ledger.err
+	return b.ledger.err()
 }
 
 // Close releases the repository.

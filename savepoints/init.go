@@ -146,11 +146,19 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	if err != nil {
 		return nil // cut short by a crash
 	}
-	h, ok, err := anchor.LoadHead(ctx, logStore{repo.Blocks, repo}, p)
-	if err == nil && ok && h.Size > 0 {
-		err = fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+	for _, name := range []string{anchor.HeadName(p.Origin), anchor.PendingName(p.Origin)} {
+		head, err := repo.Head(ctx, name)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			continue
+		}
+		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
+			return fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+		}
 	}
-	return err
+	return nil
 }
 
 func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, nameKey, policy []byte) error {

@@ -22,8 +22,8 @@ type ledger struct {
 	// more is the key that is to replace signer's, while both sign.
 	more    []anchor.Signer
 	log     atomic.Pointer[anchor.Log]
-	err     error          // why the log has to be opened again, if it has
-	history *entry.History // of the first done entries
+	broken  atomic.Pointer[error] // why the log has to be opened again, if it has
+	history *entry.History        // of the first done entries
 	// done is the size of the log up to which every entry that is here has its receipt.
 	done int64
 	// whole is the size of the log up to which an earlier open found that.
@@ -54,23 +54,36 @@ func (l *ledger) head() (anchor.Head, bool) {
 // open opens the log anew, and reads what it holds.
 func (l *ledger) open(ctx context.Context) error {
 	l.history, l.done = entry.NewHistory(l.b.own.Origin), 0
-	var log *anchor.Log
-	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize(), More: l.more})
+	log, err := anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize(), More: l.more})
 	l.log.Store(log)
-	if errors.Is(l.err, anchor.ErrUnavailable) {
+	if errors.Is(err, anchor.ErrUnavailable) {
 		// Tiles of the own log are nowhere else to be asked for.
-		l.err = fmt.Errorf("%w: %w", node.ErrDamaged, l.err)
+		err = fmt.Errorf("%w: %w", node.ErrDamaged, err)
 	}
-	if l.err == nil {
-		l.err = l.load(ctx)
+	if err == nil {
+		err = l.load(ctx)
 	}
-	return l.err
+	return l.failed(err)
+}
+
+// failed notes why the log has to be opened again before it is used; nil if it has not.
+func (l *ledger) failed(err error) error {
+	l.broken.Store(&err)
+	return err
+}
+
+// err is what failed was given last. It waits for nothing.
+func (l *ledger) err() error {
+	if err := l.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // ready opens the log if that failed before, and finishes what an earlier take left
 // undone after its entry was in the log.
 func (l *ledger) ready(ctx context.Context) error {
-	if l.err != nil {
+	if l.err() != nil {
 		if err := l.open(ctx); err != nil {
 			return err
 		}
@@ -82,35 +95,6 @@ func (l *ledger) ready(ctx context.Context) error {
 		return err
 	}
 	return l.takeOver(ctx)
-}
-
-// askTimeout bounds how long the first append waits for witnesses that may have seen
-// more of the log: one that does not answer keeps nobody from saving.
-const askTimeout = 2 * time.Second
-
-// ask refuses to sign if a witness, or a place that the trust policy names, says that
-// this repository is an old copy.
-func (l *ledger) ask(ctx context.Context) error {
-	if l.asked {
-		return nil
-	}
-	limited, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := l.b.askMirrors(limited); err != nil {
-		l.err = err
-		return err
-	}
-	if !l.b.own.Quorum {
-		l.asked = ctx.Err() == nil
-		return ctx.Err()
-	}
-	_, err := l.log.Load().Publish(limited, l.witnesses)
-	if mustStop(err) {
-		l.err = err
-		return err
-	}
-	l.asked = err == nil
-	return ctx.Err()
 }
 
 // append adds an entry to the log and returns its index and its record. An error may
@@ -130,7 +114,7 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 	if errors.Is(err, ErrConflict) {
 		return 0, nil, err // refused, and nothing has happened
 	}
-	l.err = err
+	l.failed(err)
 	select {
 	case l.grown <- struct{}{}:
 	default: // somebody is to look already

@@ -120,28 +120,28 @@ func (b *Bank) publishedSize() int64 {
 
 // askMirrors looks for a head of the own log that is larger, or another history, at the
 // places that its trust policy names and under its name there. Who does not answer says
-// nothing.
-func (b *Bank) askMirrors(ctx context.Context) error {
+// nothing; agreed is whether anybody has the log as it is here.
+func (b *Bank) askMirrors(ctx context.Context) (agreed bool, err error) {
 	list := places(b.own)
 	if len(list) == 0 {
-		return nil
+		return false, nil
 	}
 	sources, _ := b.dial(ctx, list, FetchOptions{})
 	defer closeAll(sources)
 	own, err := b.view(ctx, b.own)
 	if err != nil {
-		return err
+		return false, err
 	}
 	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
 	for _, h := range shown {
 		if h.view.Head().Size > own.Head().Size {
-			return rolledBack(own.Head(), h.view.Head())
+			return false, rolledBack(own.Head(), h.view.Head())
 		}
 		if err := own.Extends(ctx, h.view.Head()); mustStop(err) {
-			return b.advise(fmt.Errorf("%s: %w", h.source.Name, err))
+			return false, fmt.Errorf("%s: %w", h.source.Name, err)
 		}
 	}
-	return nil
+	return len(shown) > 0, nil
 }
 
 // rolledBack says that this repository's own log is behind what was published of it.

@@ -113,6 +113,12 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 		return fmt.Errorf("%w: the trust policy of %s names no quorum. If another host still writes the log, or a source shows an old copy, going on from here forks it for ever; --unwitnessed says that this cannot be",
 			ErrUnwitnessed, p.Origin)
 	}
+	if p.PrivateIDs && keys.files[policyKeyFile] == nil {
+		return fmt.Errorf("%w: %s names policies by hashes under a key (%s) that is not among these; what \"key export\" wrote has it", ErrKeys, p.Origin, policyKeyFile)
+	}
+	if keys.files[nameKeyFile] == nil && len(names(p)) > 0 && o.Report != nil {
+		o.Report("log %s: the key of its IPNS name (%s) is not here, so the name stays behind", p.Origin, nameKeyFile)
+	}
 	b = b.with(p)
 	defer b.repo.Blocks.Hold().Release()
 	v, err := b.newestOf(ctx, p, o)

@@ -288,6 +288,21 @@ func (h *History) Retired(k PolicyKey, sequence uint64) (index int64, retired bo
 	return 0, false
 }
 
+// Keeps reports whether a policy has a save point with that manifest which was not
+// retired.
+func (h *History) Keeps(k PolicyKey, manifest cid.Cid) bool {
+	p := h.said.Policies[k]
+	if p == nil {
+		return false
+	}
+	for _, at := range p.Savepoints {
+		if at.CID == manifest && !at.Retired {
+			return true
+		}
+	}
+	return false
+}
+
 // Savepoints counts the save points of all policies, retired ones included.
 func (h *History) Savepoints() int64 {
 	n := 0
