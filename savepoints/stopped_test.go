@@ -2,8 +2,12 @@ package savepoints_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
@@ -325,5 +330,49 @@ func TestCosignInBatches(t *testing.T) {
 			t.Fatalf("round %d: %d of %d receipts, then %d: %v", rounds, last, n, now, err)
 		}
 		last = now
+	}
+}
+
+// lateWitness cosigns whatever it is shown, by a clock that is an hour late
+// (c2sp.org/tlog-cosignature, Ed25519).
+func lateWitness(t *testing.T) (line string) {
+	t.Helper()
+	skey, err := witness.GenerateKey("witness.example/late")
+	must(t, err)
+	signer, err := witness.NewSigner(skey)
+	must(t, err)
+	f := strings.SplitN(skey, "+", 5) // PRIVATE, KEY, name, hash, key
+	key, err := base64.StdEncoding.DecodeString(f[4])
+	must(t, err)
+	hash := signer.Verifier().KeyHash()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		_, checkpoint, _ := strings.Cut(string(body), "\n\n")
+		text, _, _ := strings.Cut(checkpoint, "\n\n")
+		at := uint64(time.Now().Add(-time.Hour).Unix())
+		sig := ed25519.Sign(ed25519.NewKeyFromSeed(key[1:]), fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", at, text))
+		sig = append(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, hash), at), sig...)
+		fmt.Fprintf(w, "\u2014 %s %s\n", f[2], base64.StdEncoding.EncodeToString(sig))
+	}))
+	t.Cleanup(web.Close)
+	return "w " + signer.Verifier().String() + " " + web.URL
+}
+
+// A clock that is wrong beside that of the witnesses is noticed before it is in the log,
+// where time never goes back.
+func TestWrongClock(t *testing.T) {
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{Witnesses: []string{lateWitness(t)}})
+	must(t, err)
+	t.Cleanup(func() { b.Close() })
+	for range 2 {
+		if _, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, anchor.ErrStale) || !strings.Contains(err.Error(), "clocks") {
+			t.Errorf("take: %v", err)
+		}
+	}
+	if n := len(list(t, b)); n != 0 {
+		t.Errorf("%d save points", n)
 	}
 }
