@@ -83,6 +83,7 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		b.following.note(o.Policy.Origin, func(l *followedLog) { l.err = err })
 		// The same trouble is not worth a line at every look.
 		if err != nil && err.Error() != last {
 			o.Failed(err)
@@ -103,6 +104,9 @@ func (b *Bank) Follow(ctx context.Context, o FollowOptions) error {
 func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, done int64) (int64, error) {
 	defer b.repo.Blocks.Hold().Release()
 	head, err := anchor.Mirror(ctx, b.store, r.Log(o.Policy.Origin), o.Policy)
+	if err == nil {
+		b.following.note(o.Policy.Origin, func(l *followedLog) { l.reached = time.Now() })
+	}
 	if err != nil || head.Size == done {
 		return head.Size, err
 	}

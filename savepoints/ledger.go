@@ -29,11 +29,12 @@ type ledger struct {
 	done int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
-	cosigned int64
+	cosigned atomic.Int64
 	// asked: the witnesses were asked, before the first append, whether they have
 	// seen more of the log than there is here.
-	asked     bool
-	witnesses []anchor.Witness
+	asked      bool
+	witnesses  []anchor.Witness
+	witnessing witnessing
 	// grown has a value when the log has grown.
 	grown chan struct{}
 }
@@ -103,7 +104,8 @@ func (l *ledger) ask(ctx context.Context) error {
 		l.asked = ctx.Err() == nil
 		return ctx.Err()
 	}
-	_, err := l.log.Load().Publish(limited, l.witnesses)
+	out, err := l.log.Load().Publish(limited, l.witnesses)
+	l.witnessing.note(out.Reports)
 	if mustStop(err) {
 		l.err = err
 		return err
@@ -139,13 +141,13 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 // two: an entry whose receipt is missing, or damaged, gets it.
 func (l *ledger) load(ctx context.Context) error {
 	held := map[int64]bool{}
-	l.cosigned = math.MaxInt64
+	l.cosigned.Store(math.MaxInt64)
 	for _, kind := range []string{receiptKind, retiredKind} {
 		err := l.b.records(ctx, kind, func(s Savepoint, err error) (bool, error) {
 			if err == nil && s.Origin == l.b.own.Origin {
 				held[s.LogIndex] = true
 				if _, err := openProof(l.b.own, s.Proof); err != nil && kind == receiptKind {
-					l.cosigned = min(l.cosigned, s.LogIndex)
+					l.uncosigned(s.LogIndex)
 				}
 			}
 			return true, nil
@@ -162,7 +164,7 @@ func (l *ledger) load(ctx context.Context) error {
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	h, _ := l.head()
 	size := h.Size
-	l.cosigned = min(l.cosigned, size)
+	l.uncosigned(size)
 	if l.done >= size {
 		return nil
 	}
@@ -203,6 +205,9 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	return nil
 }
 
+// uncosigned notes that the receipt at an index may have no cosignatures.
+func (l *ledger) uncosigned(index int64) { l.cosigned.Store(min(l.cosigned.Load(), index)) }
+
 // regain writes the receipt of a save point that has none. One whose IPFS blocks are not
 // here gets none: the repository came from an old backup, perhaps, or the log was begun
 // by another host. Fetching the save point brings the receipt.
@@ -222,7 +227,7 @@ func (l *ledger) regain(ctx context.Context, v *anchor.View, e anchor.Entry) err
 	if err != nil || !here {
 		return err
 	}
-	l.cosigned = min(l.cosigned, e.Index)
+	l.uncosigned(e.Index)
 	_, err = l.receipt(ctx, v, e.Index, e.Record)
 	if errors.Is(err, dag.ErrNotFound) {
 		return nil

@@ -36,6 +36,7 @@ func (b *Bank) Publish(ctx context.Context) (anchor.Cosigned, error) {
 		return anchor.Cosigned{}, fmt.Errorf("publish: %w", b.LogError())
 	}
 	out, err := log.Publish(ctx, b.ledger.witnesses)
+	b.ledger.witnessing.note(out.Reports)
 	if err != nil || !b.own.Quorum {
 		return out, err
 	}
@@ -50,14 +51,14 @@ func (b *Bank) Publish(ctx context.Context) (anchor.Cosigned, error) {
 
 // cosign makes the receipts anew that the head covers and that have no cosignatures.
 func (l *ledger) cosign(ctx context.Context, h anchor.Head) error {
-	if l.cosigned >= h.Size {
+	if l.cosigned.Load() >= h.Size {
 		return nil
 	}
 	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(l.b.store, h.Root), l.b.own)
 	if err != nil {
 		return err
 	}
-	for e, err := range v.Entries(ctx, l.cosigned) {
+	for e, err := range v.Entries(ctx, l.cosigned.Load()) {
 		if err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (l *ledger) cosign(ctx context.Context, h anchor.Head) error {
 			return err
 		}
 	}
-	l.cosigned = h.Size
+	l.cosigned.Store(h.Size)
 	return nil
 }
 

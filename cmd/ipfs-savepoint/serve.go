@@ -16,6 +16,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/pinning"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/metrics"
 	"github.com/spf13/cobra"
 )
 
@@ -62,6 +63,9 @@ written to serve.json in the repository. Port 0 takes any free port.
 By libp2p may read: peers on this host, listed ones, anybody who has the swarm key, or everybody
 with --open; and the peers of a pinning service in config.toml, as that service names them, from
 the request to pin on until it has pinned or failed.
+
+GET /metrics on the gateway says in the Prometheus text format how far witnesses, the log's
+name and followed logs are behind.
 
 Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
 pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
@@ -141,6 +145,7 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	if err != nil {
 		return err
 	}
+	n.Handle("GET /metrics", metrics.Handler(b))
 	stopPinning, err := e.servePinning(b, n, config)
 	if err != nil {
 		return errors.Join(err, n.Close())
