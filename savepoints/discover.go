@@ -11,8 +11,10 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
 )
 
 // Freshness says what is known of whether the head that was read is the newest.
@@ -40,6 +42,8 @@ type Discovery struct {
 	// shown is the view of the source that showed the head; view is of the bank's own
 	// copy where that has as much.
 	shown *anchor.View
+	// heads are those that the sources show, that of the head first.
+	heads []shownHead
 	// sources are those that have the log, that of the head first, and then those
 	// that may have IPFS blocks.
 	sources []*source
@@ -91,6 +95,7 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 // shownHead is a verified head and who showed it.
 type shownHead struct {
 	source *source
+	root   cid.Cid // the log root among the sources that it is of, if it is of one
 	view   *anchor.View
 	prefix anchor.Fetcher
 }
@@ -121,12 +126,16 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 				continue
 			}
 		}
+		d.heads = append(d.heads, h)
 		if !slices.Contains(d.sources, h.source) {
 			d.sources = append(d.sources, h.source)
 		}
 	}
 	if d.shown == nil {
 		return d, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
+	}
+	if err := o.rootsShown(shown, reasons); err != nil {
+		return d, err
 	}
 	d.sources = append(d.sources, logless(sources)...)
 	d.view, d.Head = d.shown, d.shown.Head()
@@ -147,7 +156,11 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []shownHead) error {
 	for _, h := range shown {
 		other := h.view.Head()
-		if other.Size > d.Head.Size {
+		switch {
+		case other.Size <= d.Head.Size:
+		case h.root.Defined():
+			return fmt.Errorf("log root %s: %w", h.root, &anchor.RollbackError{Old: other, New: d.Head})
+		default:
 			continue // not readable, or of the own log, whose newest is not published
 		}
 		if err := d.view.Extends(ctx, other); err != nil {
@@ -155,6 +168,17 @@ func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []show
 		}
 	}
 	return nil
+}
+
+// rootsShown requires that each log root among the sources was read: it is a floor.
+func (o FetchOptions) rootsShown(shown []shownHead, reasons []error) error {
+	roots, err := o.roots()
+	for _, root := range roots {
+		if !slices.ContainsFunc(shown, func(h shownHead) bool { return h.root == root }) {
+			return fmt.Errorf("no source shows log root %s: %w", root, errors.Join(reasons...))
+		}
+	}
+	return err
 }
 
 // readable reports whether the end of a log can be read: that is what comes next.
@@ -167,7 +191,7 @@ func readable(ctx context.Context, v *anchor.View) error {
 }
 
 // heads returns the trusted heads that the sources show, the largest first, and
-// why others are not among them.
+// why others are not among them: in all the ways in which a source was asked.
 func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
 	found := make([][]shownHead, len(sources))
 	errs := make([]error, len(sources))
@@ -176,7 +200,7 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 		wg.Go(func() {
 			limited, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
 			defer cancel()
-			found[i], errs[i] = b.headsOf(limited, s, o.Policy, o.names())
+			found[i], errs[i] = b.headsOf(limited, s, o)
 			if errs[i] != nil && ctx.Err() == nil && limited.Err() != nil {
 				errs[i] = context.Cause(limited)
 			}
@@ -184,10 +208,14 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 	}
 	wg.Wait()
 	for i, heads := range found {
-		if len(heads) == 0 && errs[i] != nil {
-			sources[i].logless = node.Answered(errs[i])
-			o.report("source %s: %v", sources[i].Name, errs[i])
-			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
+		s, err := sources[i], errs[i]
+		s.err, s.logless = nil, false
+		if err != nil {
+			reasons = append(reasons, fmt.Errorf("%s: %w", s.Name, err))
+		}
+		if err != nil && len(heads) == 0 {
+			s.err, s.logless = err, node.Answered(err)
+			o.report("source %s: %v", s.Name, err)
 		}
 		shown = append(shown, heads...)
 	}
@@ -195,43 +223,97 @@ func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (sh
 	return shown, reasons
 }
 
-// headsOf asks one source for the log, and for what the log's names stand for. A name
-// is only a hint where to look: it is followed if it speaks of a larger log than what
-// the source shows by itself.
-func (b *Bank) headsOf(ctx context.Context, s *source, p *anchor.Policy, names []string) ([]shownHead, error) {
-	open := func(f anchor.Fetcher) (shownHead, error) {
-		m := &memo{f: f}
-		v, err := anchor.OpenView(ctx, m, p)
-		return shownHead{s, v, m}, err
+// headsOf asks one source for the log, and for what the log's names and the log roots
+// among the sources stand for. A name is only a hint where to look: it is followed if it
+// speaks of a larger log than what the source shows by itself. Only where nothing of this
+// is found the source may be a tlog-tiles prefix itself.
+func (b *Bank) headsOf(ctx context.Context, s *source, o FetchOptions) ([]shownHead, error) {
+	var roots []shownHead
+	var rootsErr error
+	var asking sync.WaitGroup
+	asking.Go(func() { s.names = b.readNames(ctx, s, o.names()) })
+	asking.Go(func() { roots, rootsErr = rootsOf(ctx, s, o) })
+	prefix, isURL := s.Prefix()
+	log := s.Log(o.Policy.Origin)
+	if s.bare {
+		log = prefix
 	}
-	records := make([]node.Name, len(names))
-	nameErrs := make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Go(func() { records[i], nameErrs[i] = s.ReadName(ctx, name) })
-	}
-	h, err := open(s.Log(p.Origin))
-	wg.Wait()
+	h, err := s.open(ctx, log, o.Policy)
+	asking.Wait()
 	var out []shownHead
 	if err == nil {
 		out = append(out, h)
 	}
-	for i, name := range names {
-		if held, heldErr := b.repo.Name(name); heldErr == nil && held.Sequence > records[i].Sequence {
-			records[i], nameErrs[i] = held, nil
-		}
-		if nameErrs[i] != nil {
+	for _, name := range o.names() {
+		n, ok := s.names[name]
+		root, rootErr := n.Root()
+		if !ok || rootErr != nil || len(out) > 0 && nameSize(n) <= out[0].view.Head().Size {
 			continue
 		}
-		root, rootErr := records[i].Root()
-		if rootErr != nil || len(out) > 0 && nameSize(records[i]) <= out[0].view.Head().Size {
-			continue
-		}
-		if h, nameErr := open(s.LogAt(root)); nameErr == nil {
+		if h, nameErr := s.open(ctx, s.LogAt(root), o.Policy); nameErr == nil {
 			out = append(out, h)
 		} else if err != nil {
 			err = errors.Join(err, nameErr)
 		}
+	}
+	out = append(out, roots...)
+	if isURL && !s.bare && len(out) == 0 && errors.Is(err, dag.ErrNotFound) {
+		h, prefixErr := s.open(ctx, prefix, o.Policy)
+		if prefixErr == nil {
+			s.bare = true
+			return []shownHead{h}, nil
+		}
+		err = errors.Join(err, prefixErr)
+	}
+	return out, errors.Join(err, rootsErr)
+}
+
+// open reads the head in a prefix at the source.
+func (s *source) open(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (shownHead, error) {
+	m := &memo{f: f}
+	v, err := anchor.OpenView(ctx, m, p)
+	return shownHead{source: s, view: v, prefix: m}, err
+}
+
+// readNames returns the newest valid records of names, those that the source has and those
+// that the repository holds.
+func (b *Bank) readNames(ctx context.Context, s *source, names []string) map[string]node.Name {
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	records := map[string]node.Name{}
+	for _, name := range names {
+		asking.Go(func() {
+			n, err := s.ReadName(ctx, name)
+			if held, heldErr := b.repo.Name(name); heldErr == nil && (err != nil || held.Sequence > n.Sequence) {
+				n, err = held, nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				records[name] = n
+			}
+		})
+	}
+	asking.Wait()
+	return records
+}
+
+// rootsOf reads the heads of the log roots among the sources that a source has.
+func rootsOf(ctx context.Context, s *source, o FetchOptions) ([]shownHead, error) {
+	roots, err := o.roots()
+	var out []shownHead
+	for _, root := range roots {
+		signed, rootErr := s.headAt(ctx, root)
+		if rootErr == nil {
+			m := &memo{f: s.LogAt(root)}
+			var v *anchor.View
+			if v, rootErr = anchor.OpenViewAt(ctx, m, o.Policy, signed); rootErr == nil {
+				m.hold("checkpoint", signed)
+				out = append(out, shownHead{s, root, v, m})
+				continue
+			}
+		}
+		err = errors.Join(err, fmt.Errorf("log root %s: %w", root, rootErr))
 	}
 	return out, err
 }
@@ -256,16 +338,23 @@ func (m *memo) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
 		return data, nil
 	}
 	data, err := m.f.ReadEndpoint(ctx, path)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil && m.size+len(data) <= memoLimit {
-		if m.held == nil {
-			m.held = map[string][]byte{}
-		}
-		m.held[path] = data
-		m.size += len(data)
+	if err == nil {
+		m.hold(path, data)
 	}
 	return data, err
+}
+
+func (m *memo) hold(path string, data []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.size+len(data) > memoLimit {
+		return
+	}
+	if m.held == nil {
+		m.held = map[string][]byte{}
+	}
+	m.held[path] = data
+	m.size += len(data)
 }
 
 const seenKind = "seen"

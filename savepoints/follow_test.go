@@ -75,8 +75,8 @@ func TestFollow(t *testing.T) {
 	overHTTP, p := reader(t, b)
 	overPeer, _ := reader(t, b)
 	followers := []*follower{
-		follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()}),
-		follow(t, overPeer, savepoints.FollowOptions{Policy: p, Source: n.Addresses()[0]}),
+		follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}}),
+		follow(t, overPeer, savepoints.FollowOptions{Policy: p, Sources: []string{n.Addresses()[0]}}),
 	}
 	for _, f := range followers {
 		f.await(t, 2)
@@ -118,7 +118,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	// What is there is not fetched again.
-	again := follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()})
+	again := follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}})
 	take(t, b, smallState(3), "p")
 	again.await(t, 1)
 	again.stop(t)
@@ -140,10 +140,10 @@ func TestFollowRollback(t *testing.T) {
 	stale := openBank(t, copyBank(t, b))
 	take(t, b, smallState(1), "p")
 	to, p := reader(t, b)
-	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL()})
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, b).GatewayURL()}})
 	f.await(t, 2)
 	f.stop(t)
-	f = follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, stale).GatewayURL()})
+	f = follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, stale).GatewayURL()}})
 	await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
 	f.stop(t)
 	if fetched, failed := f.counts(); fetched != 0 || failed != 1 {
@@ -156,7 +156,7 @@ func TestFollowRollback(t *testing.T) {
 
 func TestFollowUsage(t *testing.T) {
 	b, p := reader(t, initBank(t))
-	err := b.Follow(ctx, savepoints.FollowOptions{Policy: p, Source: "nonsense"})
+	err := b.Follow(ctx, savepoints.FollowOptions{Policy: p, Sources: []string{"nonsense"}})
 	if !errors.Is(err, savepoints.ErrUsage) {
 		t.Error(err)
 	}

@@ -229,7 +229,7 @@ func TestFollowLag(t *testing.T) {
 	}
 	go func() {
 		followed <- replica.Follow(limited, savepoints.FollowOptions{
-			Policy: p, Source: n.GatewayURL(), Interval: 20 * time.Millisecond,
+			Policy: p, Sources: []string{n.GatewayURL()}, Interval: 20 * time.Millisecond,
 			Fetched: func(savepoints.Savepoint) { tell(fetched) }, Failed: func(error) { tell(failed) },
 		})
 	}()
