@@ -177,9 +177,10 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 	}
 	var errs []error
 	for _, s := range f.sources {
-		if s.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", s.Name, s.err))
+		if s.err == nil || s.logless && len(shown) > 0 {
+			continue // one that has no log may have IPFS blocks
 		}
+		errs = append(errs, fmt.Errorf("%s: %w", s.Name, s.err))
 	}
 	unreached = errors.Join(errs...)
 	known, err := f.known(ctx)

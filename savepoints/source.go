@@ -85,8 +85,8 @@ func (o FetchOptions) roots() ([]cid.Cid, error) {
 			continue
 		}
 		c, err := cid.Decode(strings.TrimSuffix(root, "/"))
-		if err != nil {
-			return nil, fmt.Errorf("%w: source %s is not /ipfs/ and the CID of a log root: %w", ErrUsage, s, err)
+		if err != nil || c.Prefix().Codec != cid.DagProtobuf {
+			return nil, fmt.Errorf("%w: source %s is not /ipfs/ and the CID of a log root", ErrUsage, s)
 		}
 		out = append(out, c)
 	}

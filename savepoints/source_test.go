@@ -182,6 +182,7 @@ func TestLogRootIsSource(t *testing.T) {
 		"something else":       {[]string{root, lying.URL, behind}, 0, dag.ErrHash},
 		"another log":          {[]string{rootOf(t, initBank(t)), blocks}, 0, dag.ErrNotFound},
 		"no CID":               {[]string{"/ipfs/nonsense", blocks}, 0, savepoints.ErrUsage},
+		"no directory":         {[]string{"/ipfs/" + dag.RawBlock(nil).CID.String(), blocks}, 0, savepoints.ErrUsage},
 		"a path":               {[]string{root + "/checkpoint", blocks}, 0, savepoints.ErrUsage},
 		"nobody to ask for it": {[]string{root}, 0, savepoints.ErrUsage},
 	} {
