@@ -76,8 +76,8 @@ func (o FetchOptions) progress(p node.Progress) {
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, error) {
 	b = b.with(o.Policy)
 	defer b.repo.Blocks.Hold().Release()
-	archives, remotes, err := b.gather(ctx, o)
-	defer closeAll(remotes)
+	archives, sources, err := b.gather(ctx, o)
+	defer closeAll(sources)
 	var reasons []error
 	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
 		return Fetched{}, err
@@ -86,8 +86,8 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 		o.report("%v", err)
 		reasons = append(reasons, err)
 	}
-	if len(remotes) > 0 {
-		s, err := b.fetchFrom(ctx, ref, o, remotes)
+	if len(sources) > 0 {
+		s, err := b.fetchFrom(ctx, ref, o, sources)
 		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
 			return s, err
 		}
@@ -123,16 +123,16 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		return Fetched{}, err
 	}
 	o.report("log %s: size %d, verified: %s", d.Head.Origin, d.Head.Size, d.Freshness.Words())
-	remotes := remotes(d.sources)
-	s, err := b.find(ctx, d.view, ref, remotes, o)
+	from := remotes(d.sources)
+	s, err := b.find(ctx, d.view, ref, from, o)
 	if unreadable(err) && ctx.Err() == nil {
-		s, err = b.find(ctx, d.shown, ref, remotes, o) // the bank's copy is damaged
+		s, err = b.find(ctx, d.shown, ref, from, o) // the bank's copy is damaged
 	}
 	if err != nil {
 		return Fetched{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	s, err = b.fetchSavepoint(ctx, s, remotes, o.progress)
+	s, err = b.fetchSavepoint(ctx, s, from, o.progress)
 	return Fetched{s, d.Freshness}, err
 }
 
