@@ -37,7 +37,9 @@ type Bank struct {
 	store    logStore
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 	replicas *replicas                 // shared by all views of the bank
-	keeping  chan struct{}             // holds one token while a receipt and its pin come or go
+	// following is how followers fare; shared too.
+	following *following
+	keeping   chan struct{} // holds one token while a receipt and its pin come or go
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -85,6 +87,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
 	b.replicas = newReplicas(b)
+	b.following = &following{logs: map[string]followedLog{}}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
 	}

@@ -30,11 +30,12 @@ type ledger struct {
 	whole int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
-	cosigned int64
+	cosigned atomic.Int64
 	// asked: the witnesses were asked, before the first append, whether they have
 	// seen more of the log than there is here.
-	asked     bool
-	witnesses []anchor.Witness
+	asked      bool
+	witnesses  []anchor.Witness
+	witnessing witnessing
 	// grown has a value when the log has grown.
 	grown chan struct{}
 }
@@ -127,7 +128,7 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	h, _ := l.head()
 	size := h.Size
-	l.cosigned = min(l.cosigned, size)
+	l.uncosigned(size)
 	if l.done >= size {
 		return nil
 	}
@@ -170,6 +171,9 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	return nil
 }
 
+// uncosigned notes that the receipt at an index may have no cosignatures.
+func (l *ledger) uncosigned(index int64) { l.cosigned.Store(min(l.cosigned.Load(), index)) }
+
 // regain writes the receipt of a save point that has none. One whose IPFS blocks are not
 // here gets none: the repository came from an old backup, perhaps, or the log was begun
 // by another host. Fetching the save point brings the receipt.
@@ -189,7 +193,7 @@ func (l *ledger) regain(ctx context.Context, v *anchor.View, e anchor.Entry) err
 	if err != nil || !here {
 		return err
 	}
-	l.cosigned = min(l.cosigned, e.Index)
+	l.uncosigned(e.Index)
 	_, err = l.receipt(ctx, v, e.Index, e.Record)
 	if errors.Is(err, dag.ErrNotFound) {
 		return nil

@@ -39,6 +39,7 @@ func (b *Bank) Publish(ctx context.Context) (anchor.Cosigned, error) {
 	hold := b.repo.Blocks.Hold()
 	out, err := log.Publish(ctx, b.ledger.witnesses)
 	hold.Release()
+	b.ledger.witnessing.note(out.Reports)
 	if mustStop(err) {
 		err = b.ledger.stop(err)
 	}
@@ -64,7 +65,7 @@ func (b *Bank) cosignSome(ctx context.Context, h anchor.Head) (more bool, err er
 		return false, ctx.Err()
 	}
 	l := b.ledger
-	if l.cosigned >= h.Size {
+	if l.cosigned.Load() >= h.Size {
 		return false, nil
 	}
 	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), b.own)
@@ -73,7 +74,7 @@ func (b *Bank) cosignSome(ctx context.Context, h anchor.Head) (more bool, err er
 	}
 	defer b.replicas.queue.Wake() // what others believe from now on can be brought to them
 	made := 0
-	for e, err := range v.Entries(ctx, l.cosigned) {
+	for e, err := range v.Entries(ctx, l.cosigned.Load()) {
 		if err != nil {
 			return false, err
 		}
@@ -83,7 +84,8 @@ func (b *Bank) cosignSome(ctx context.Context, h anchor.Head) (more bool, err er
 		if err := l.cosign(ctx, v, e); err != nil {
 			return false, err
 		}
-		made, l.cosigned = made+1, e.Index+1
+		made++
+		l.cosigned.Store(e.Index + 1)
 	}
 	return false, nil
 }

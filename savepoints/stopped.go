@@ -46,7 +46,9 @@ func (l *ledger) ask(ctx context.Context) error {
 	var noQuorum error
 	if err == nil && l.b.own.Quorum {
 		defer l.b.repo.Blocks.Hold().Release()
-		_, noQuorum = l.log.Load().Publish(limited, l.witnesses)
+		var out anchor.Cosigned
+		out, noQuorum = l.log.Load().Publish(limited, l.witnesses)
+		l.witnessing.note(out.Reports)
 		agreed = noQuorum == nil
 	}
 	switch {

@@ -151,20 +151,16 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		}
 		return v, err
 	}
-	archives, places, err := sortSources(o.Sources)
-	if err != nil {
-		return nil, err
-	}
-	if len(places) == 0 {
-		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
-	}
 	fetch := FetchOptions{Policy: p, Sources: o.Sources, Report: o.Report}
-	remotes, err := b.dial(ctx, places, fetch)
-	defer closeAll(remotes)
+	archives, sources, err := b.gather(ctx, fetch)
+	defer closeAll(sources)
+	if err == nil && len(sources) == 0 {
+		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.discover(ctx, fetch, remotes)
+	d, err := b.discover(ctx, fetch, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -175,15 +171,15 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 // copied copies a log, which is to be continued here, up to the head that was found.
 func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anchor.View, error) {
 	var errs []error
-	for _, s := range d.sources {
-		h, err := anchor.Mirror(ctx, b.store, s.Log(p.Origin), p)
+	for _, shown := range d.heads {
+		h, err := anchor.Mirror(ctx, b.store, shown.prefix, p)
 		switch {
 		case err == nil && h.Size >= d.Head.Size:
 			return b.view(ctx, p)
 		case err == nil:
 			err = fmt.Errorf("%w: it has only %d entries", anchor.ErrUnavailable, h.Size)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+		errs = append(errs, fmt.Errorf("%s: %w", shown.source.Name, err))
 	}
 	return nil, errors.Join(errs...)
 }

@@ -40,9 +40,10 @@ func (l *ledger) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.whole, l.cosigned = before.Size, h.Size
+	l.whole = before.Size
+	l.cosigned.Store(h.Size)
 	if before.Cosigned < before.Size {
-		l.cosigned = before.Cosigned
+		l.cosigned.Store(before.Cosigned)
 	}
 	held, err := l.heldFrom(ctx, before.Size)
 	if err != nil {
@@ -82,7 +83,7 @@ func (l *ledger) wholeNow(size int64) (wholeRecord, error) {
 		return wholeRecord{}, err
 	}
 	sum := sha256.Sum256(policy)
-	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned), Policy: hex.EncodeToString(sum[:])}
+	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned.Load()), Policy: hex.EncodeToString(sum[:])}
 	for _, kind := range []string{receiptKind, retiredKind} {
 		err := l.ownKeys(kind, func(_ string, index int64) error {
 			if index < size {
@@ -163,7 +164,7 @@ func (l *ledger) heldFrom(ctx context.Context, from int64) (map[int64]bool, erro
 			}
 			held[index] = true
 			if _, err := anchor.VerifyCheckpoint(own, r.Head.Checkpoint); err != nil && kind == receiptKind {
-				l.cosigned = min(l.cosigned, index)
+				l.uncosigned(index)
 			}
 			return nil
 		})
