@@ -27,6 +27,9 @@ type OwnStatus struct {
 	Origin string
 	// Open: the log could be opened. If not, the sizes of its heads are not known.
 	Open bool
+	// Stopped: somebody has seen more of the log, or another history, so that this host
+	// signs nothing until a quorum of witnesses says that it may.
+	Stopped bool
 	// Signed is the size of the newest signed head, Published that of the newest one that
 	// the trust policy accepts; 0 if there is none yet.
 	Signed, Published int64
@@ -99,6 +102,11 @@ func (b *Bank) ownStatus() (OwnStatus, error) {
 			s.Receipts = min(s.Receipts, b.ledger.cosigned.Load())
 		}
 	}
+	why, err := b.repo.Record(stoppedKind, b.ledger.stoppedKey())
+	if err != nil {
+		return s, err
+	}
+	s.Stopped = why != nil
 	for _, name := range names(b.own) {
 		n, err := b.repo.Name(name)
 		if errors.Is(err, node.ErrNoName) {

@@ -79,8 +79,14 @@ func TestStoppedWriterGoesOn(t *testing.T) {
 	if _, err := b.Take(ctx, state{"a": "2"}, savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, anchor.ErrRollback) || !strings.Contains(err.Error(), "somebody said so") {
 		t.Fatalf("while nobody says otherwise: %v", err)
 	}
+	if s, err := b.Status(ctx); err != nil || !s.Own.Stopped {
+		t.Errorf("status: %+v %v", s.Own, err)
+	}
 	w.down.Store(false)
 	take(t, b, state{"a": "2"}, "p")
+	if s, err := b.Status(ctx); err != nil || s.Own.Stopped {
+		t.Errorf("status: %+v %v", s.Own, err)
+	}
 	if why, err := b.Repo().Record("stopped", key); err != nil || why != nil {
 		t.Errorf("the record is still there: %s %v", why, err)
 	}

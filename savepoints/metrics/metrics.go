@@ -40,6 +40,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	logOpen      = desc("log_open", "1 if the repository's own log could be opened, 0 if not.")
+	logStopped   = desc("log_stopped", "1 if this host signs nothing because somebody has seen more of its log, or another history; 0 if not.")
 	logSigned    = desc("log_signed_size", "Entries under the newest signed head of the own log.")
 	logPublished = desc("log_published_size", "Entries under the newest head of the own log that its trust policy accepts.")
 	logReceipts  = desc("log_receipts_size", "Entries of the own log up to which the receipts kept here have the cosignatures that the trust policy demands.")
@@ -57,7 +58,7 @@ type collector struct{ b *savepoints.Bank }
 
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		logOpen, logSigned, logPublished, logReceipts, nameSize, nameSigned,
+		logOpen, logStopped, logSigned, logPublished, logReceipts, nameSize, nameSigned,
 		cosigned, witnessError, followSize, followSeen, followError,
 	} {
 		out <- d
@@ -88,6 +89,7 @@ type gauges chan<- prometheus.Metric
 
 func (g gauges) own(s savepoints.OwnStatus) {
 	g.is(logOpen, s.Open, s.Origin)
+	g.is(logStopped, s.Stopped, s.Origin)
 	if s.Open {
 		g.set(logSigned, float64(s.Signed), s.Origin)
 		g.set(logPublished, float64(s.Published), s.Origin)
