@@ -36,7 +36,7 @@ func (r *trial) calls(file string) ([]call, error) {
 	var all []call
 	seen := map[string]int{} // how many of a thread and name
 	last := map[string]int{} // index of the last one of a thread
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.SplitSeq(string(data), "\n") {
 		if m := resumedLine.FindStringSubmatch(line); m != nil {
 			all[last[m[1]]].fail = strings.Contains(m[2], "(INJECTED)")
 			continue
@@ -142,8 +142,11 @@ func (r *trial) wrong(e ended, failed []call) error {
 		return said
 	}
 	for _, c := range failed {
-		if c.what == "stdout" && c.name == "write" {
-			return said // nobody can have read the result
+		again := r.witness != nil && (c.what == "meta/heads" || c.what == "meta/receipts") // publication is tried again
+		switch {
+		case c.name == "close", c.what == "stderr", c.what == "connection", c.what == "repo.lock", again:
+		default:
+			return said // what is not on disk, or could not be printed, was not done
 		}
 	}
 	return nil
@@ -157,8 +160,6 @@ func TestFaults(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	var outcomes, places tally
 	groups(t, func(t *testing.T, r *trial, group, runs int) {
-		_, err := r.run(r.changed()...)
-		must(t, err)
 		sites, err := r.sites()
 		must(t, err)
 		var names []string
@@ -178,7 +179,9 @@ func TestFaults(t *testing.T) {
 				t.Fatalf("run %d: %v: %v", i, failed, bad)
 			}
 			outcomes.add(fmt.Sprintf("%s: status %d, all there", name, e.status))
-			places.add(fmt.Sprintf("%s of %s: status %d", failed[0].name, failed[0].what, e.status))
+			for _, c := range failed {
+				places.add(fmt.Sprintf("%s of %s: status %d", c.name, c.what, e.status))
+			}
 		}
 	})
 	outcomes.print(t)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -45,17 +46,17 @@ func few(n int) string {
 	return fmt.Sprint(n)
 }
 
-// moment is a random time below most.
-func (r *trial) moment(most time.Duration) time.Duration {
+// moment is a random time within which a few takes are done.
+func (r *trial) moment() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Duration(r.rand.Int64N(int64(most)))
+	return time.Duration(r.rand.Int64N(int64(4 * r.pace)))
 }
 
 // killTakes runs takes one after the other and kills the one that runs when the time
 // is over. It returns how many save points were acknowledged.
 func (r *trial) killTakes(t *testing.T) (done int, err error) {
-	over := time.After(r.moment(150 * time.Millisecond))
+	over := time.After(r.moment())
 	for {
 		p := background(t, exec.Command(r.program, r.changed()...))
 		select {
@@ -77,8 +78,9 @@ func (r *trial) killServe(t *testing.T) (done int, err error) {
 		"--gateway", "127.0.0.1:0", "--swarm", "/ip4/127.0.0.1/tcp/0"))
 	var listening struct{ Gateway string }
 	p.says(t, &listening)
-	wait := r.moment(200 * time.Millisecond)
+	wait := r.moment()
 	var clients sync.WaitGroup
+	var killed atomic.Bool
 	var mu sync.Mutex
 	problem := func(e error) {
 		mu.Lock()
@@ -89,7 +91,7 @@ func (r *trial) killServe(t *testing.T) (done int, err error) {
 	}
 	for range 3 {
 		clients.Go(func() {
-			for p.running() {
+			for !killed.Load() {
 				e, failed := execute(r.program, r.changed()...)
 				n := len(r.printed(e.out))
 				mu.Lock()
@@ -98,7 +100,7 @@ func (r *trial) killServe(t *testing.T) (done int, err error) {
 				switch {
 				case failed != nil:
 					problem(failed)
-				case e.panicked() || e.status != 0 && (p.running() || e.status != 7):
+				case e.panicked() || e.status != 0 && !(e.status == 7 && killed.Load()):
 					problem(fmt.Errorf("take handed to serve: %d\n%s%s", e.status, e.out, e.err))
 				}
 				// What the gateway shows is published.
@@ -111,6 +113,7 @@ func (r *trial) killServe(t *testing.T) (done int, err error) {
 		})
 	}
 	time.Sleep(wait)
+	killed.Store(true)
 	p.end(t, syscall.SIGKILL)
 	clients.Wait()
 	return done, err

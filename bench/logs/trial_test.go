@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -28,7 +30,8 @@ type trial struct {
 	t                    testing.TB
 	program, dir, source string
 	vkey                 string
-	witness              *ourWitness // nil without a quorum
+	witness              *ourWitness   // nil without a quorum
+	pace                 time.Duration // of a take
 
 	mu           sync.Mutex
 	rand         *rand.Rand
@@ -36,7 +39,7 @@ type trial struct {
 	heads        map[uint64]string // the root hash of each head that was printed, published or cosigned
 }
 
-// newTrial makes a repository and a folder of ten documents.
+// newTrial makes a repository with a save point, and a folder of ten documents.
 func newTrial(t testing.TB, group int, witnessed bool) *trial {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,6 +68,11 @@ func newTrial(t testing.TB, group int, witnessed bool) *trial {
 	if witnessed {
 		r.witness.watch(t, policy)
 	}
+	began := time.Now()
+	out, err := r.run(r.changed()...)
+	must(t, err)
+	r.pace = time.Since(began)
+	r.printed(out)
 	return r
 }
 
@@ -213,6 +221,9 @@ func (r *trial) headNow() error {
 // history checks the order of the save points, and all heads ever seen against the
 // tree that somebody else's library computes of the entries.
 func (r *trial) history() (err error) {
+	// A process that is forked meanwhile would hold the repository's lock until it executes.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	b, err := savepoints.Open(ctx, r.dir)
 	if err != nil {
 		return err
@@ -305,10 +316,10 @@ func (y *tally) print(t testing.TB) {
 	}
 }
 
-// groups runs f for groups of at most 25 of all runs, each with a repository of its own,
+// groups runs f for groups of at most 10 of all runs, each with a repository of its own,
 // every fourth one with a witness. At the end of each group fsck reads the log.
 func groups(t *testing.T, f func(t *testing.T, r *trial, group, runs int)) {
-	const size = 25
+	const size = 10
 	t.Run("groups", func(t *testing.T) {
 		for g := 0; g*size < *runs; g++ {
 			t.Run(fmt.Sprint(g), func(t *testing.T) {
