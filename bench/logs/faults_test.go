@@ -22,6 +22,8 @@ type call struct {
 	fail bool   // it failed, since strace made it
 }
 
+func (c call) String() string { return c.name + " of " + c.what }
+
 var (
 	callLine    = regexp.MustCompile(`^(\d+) +(\w+)\((.*)$`)
 	resumedLine = regexp.MustCompile(`^(\d+) +<\.\.\. \w+ resumed>(.*)$`)
@@ -159,7 +161,7 @@ func TestFaults(t *testing.T) {
 	need(t, "strace")
 	t.Logf("seed %d", *seed)
 	var outcomes, places tally
-	groups(t, func(t *testing.T, r *trial, group, runs int) {
+	groups(t, func(t *testing.T, r *trial, runs int) {
 		sites, err := r.sites()
 		must(t, err)
 		var names []string
@@ -169,36 +171,39 @@ func TestFaults(t *testing.T) {
 		slices.Sort(names)
 		for i := range runs {
 			name := names[i%len(names)]
-			e, failed := r.oneFault(t, sites[name], i/len(names)+group*runs/len(names))
+			e, failed := r.oneFault(t, sites[name], &places)
 			bad := r.wrong(e, failed)
 			if bad == nil {
 				bad = r.judge()
 			}
 			if bad != nil {
-				outcomes.add(name + ": BAD")
+				outcomes.add(name + " failed: BAD")
 				t.Fatalf("run %d: %v: %v", i, failed, bad)
 			}
-			outcomes.add(fmt.Sprintf("%s: status %d, all there", name, e.status))
+			outcomes.add(fmt.Sprintf("%s failed: status %d, all there", name, e.status))
 			for _, c := range failed {
-				places.add(fmt.Sprintf("%s of %s: status %d", c.name, c.what, e.status))
+				places.add(c.String())
 			}
 		}
 	})
 	outcomes.print(t)
+	t.Log("what failed, of several at once in a run each:")
 	places.print(t)
 }
 
-// oneFault injects until something of the take's has failed.
-func (r *trial) oneFault(t *testing.T, sites []call, first int) (ended, []call) {
+// oneFault injects until something of the take's has failed: first what has failed
+// least in all runs so far.
+func (r *trial) oneFault(t *testing.T, sites []call, places *tally) (ended, []call) {
 	t.Helper()
+	r.rand.Shuffle(len(sites), func(i, j int) { sites[i], sites[j] = sites[j], sites[i] })
+	slices.SortStableFunc(sites, func(a, b call) int { return places.of(a.String()) - places.of(b.String()) })
 	for try := range 40 {
-		at := sites[(first+try*7)%len(sites)]
-		e, failed, err := r.inject(at)
+		e, failed, err := r.inject(sites[try%len(sites)])
 		must(t, err)
 		if len(failed) > 0 {
 			return e, failed
 		}
 	}
-	t.Fatalf("none of %d takes made the call that should fail: %v", 40, sites)
+	t.Fatalf("none of 40 takes made the call that should fail: %v", sites)
 	return ended{}, nil
 }

@@ -18,7 +18,7 @@ import (
 func TestKilled(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	var outcomes tally
-	groups(t, func(t *testing.T, r *trial, group, runs int) {
+	groups(t, func(t *testing.T, r *trial, runs int) {
 		for i := range runs {
 			kind, kill := "take", r.killTakes
 			if i%2 == 1 {

@@ -303,6 +303,13 @@ func (y *tally) add(outcome string) {
 	y.count[outcome]++
 }
 
+// of is how often an outcome was counted.
+func (y *tally) of(outcome string) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.count[outcome]
+}
+
 // print logs the counts, sorted by outcome.
 func (y *tally) print(t testing.TB) {
 	t.Helper()
@@ -318,14 +325,14 @@ func (y *tally) print(t testing.TB) {
 
 // groups runs f for groups of at most 10 of all runs, each with a repository of its own,
 // every fourth one with a witness. At the end of each group fsck reads the log.
-func groups(t *testing.T, f func(t *testing.T, r *trial, group, runs int)) {
+func groups(t *testing.T, f func(t *testing.T, r *trial, runs int)) {
 	const size = 10
 	t.Run("groups", func(t *testing.T) {
 		for g := 0; g*size < *runs; g++ {
 			t.Run(fmt.Sprint(g), func(t *testing.T) {
 				t.Parallel()
 				r := newTrial(t, g, g%4 == 3)
-				f(t, r, g, min(size, *runs-g*size))
+				f(t, r, min(size, *runs-g*size))
 				if t.Failed() {
 					return
 				}

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
 // ourWitness is a process of "log witness".
@@ -28,9 +28,10 @@ type ourWitness struct {
 func newOurWitness(t testing.TB) *ourWitness {
 	t.Helper()
 	w := &ourWitness{dir: filepath.Join(t.TempDir(), "witness")}
-	unused, _ := policyOf(t, newBank(t, savepoints.InitOptions{}))
+	_, unused, err := anchor.GenerateKey("log.example/unused")
+	must(t, err)
 	file := filepath.Join(t.TempDir(), "trust.policy")
-	must(t, os.WriteFile(file, unused, 0o600))
+	must(t, os.WriteFile(file, anchor.FormatPolicy(unused, ""), 0o600))
 	w.start(t, "127.0.0.1:0", "--name", "witness.example/ours", "--trust", file)
 	return w
 }
