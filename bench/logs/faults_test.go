@@ -172,13 +172,13 @@ func TestFaults(t *testing.T) {
 		for i := range runs {
 			name := names[i%len(names)]
 			e, failed := r.oneFault(t, sites[name], &places)
-			bad := r.wrong(e, failed)
-			if bad == nil {
-				bad = r.judge()
+			err := r.wrong(e, failed)
+			if err == nil {
+				err = r.judge()
 			}
-			if bad != nil {
-				outcomes.add(name + " failed: BAD")
-				t.Fatalf("run %d: %v: %v", i, failed, bad)
+			if err != nil {
+				outcomes.add(name + " failed: " + bad)
+				t.Fatalf("run %d: %v: %v", i, failed, err)
 			}
 			outcomes.add(fmt.Sprintf("%s failed: status %d, all there", name, e.status))
 			for _, c := range failed {
@@ -188,7 +188,7 @@ func TestFaults(t *testing.T) {
 	})
 	outcomes.print(t)
 	t.Log("what failed, of several at once in a run each:")
-	places.print(t)
+	places.list(t)
 }
 
 // oneFault injects until something of the take's has failed: first what has failed

@@ -29,7 +29,7 @@ func TestKilled(t *testing.T) {
 				err = r.judge()
 			}
 			if err != nil {
-				outcomes.add(kind + ": BAD")
+				outcomes.add(kind + " killed: " + bad)
 				t.Fatalf("run %d, %s: %v", i, kind, err)
 			}
 			outcomes.add(fmt.Sprintf("%s killed after %s save points: all there", kind, few(done)))

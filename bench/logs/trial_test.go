@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -310,15 +311,26 @@ func (y *tally) of(outcome string) int {
 	return y.count[outcome]
 }
 
-// print logs the counts, sorted by outcome.
+// bad marks the outcomes that may not be.
+const bad = "BAD"
+
+// print logs how many runs were bad, and the counts, sorted by outcome.
 func (y *tally) print(t testing.TB) {
 	t.Helper()
-	var names []string
-	for name := range y.count {
-		names = append(names, name)
+	all, wrong := 0, 0
+	for name, n := range y.count {
+		if all += n; strings.HasSuffix(name, bad) {
+			wrong += n
+		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	t.Logf("%d runs, %d bad", all, wrong)
+	y.list(t)
+}
+
+// list logs the counts, sorted.
+func (y *tally) list(t testing.TB) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(y.count)) {
 		t.Logf("%5d  %s", y.count[name], name)
 	}
 }

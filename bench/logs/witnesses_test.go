@@ -31,7 +31,7 @@ func newOurWitness(t testing.TB) *ourWitness {
 	_, unused, err := anchor.GenerateKey("log.example/unused")
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "trust.policy")
-	must(t, os.WriteFile(file, anchor.FormatPolicy(unused, ""), 0o600))
+	must(t, os.WriteFile(file, anchor.FormatPolicy(unused), 0o600))
 	w.start(t, "127.0.0.1:0", "--name", "witness.example/ours", "--trust", file)
 	return w
 }
