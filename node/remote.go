@@ -182,7 +182,7 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
 		err := fmt.Errorf("%s answers %q for %s", r.Name, resp.Status, path)
-		if resp.StatusCode == http.StatusNotFound {
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone {
 			err = fmt.Errorf("%w: %w", dag.ErrNotFound, err)
 		}
 		return fail(err)

@@ -125,11 +125,14 @@ func (b *Bank) followOnce(ctx context.Context, r *node.Remote, o FollowOptions, 
 	if err != nil {
 		return head.Size, err
 	}
-	retired, err := b.retiredIn(ctx, v)
+	given, err := b.givenUp(ctx, v)
 	if err != nil {
 		return head.Size, err
 	}
-	wanted, err := toFollow(ctx, v, retired)
+	if err := b.keepErasures(ctx, v, given); err != nil {
+		return head.Size, err
+	}
+	wanted, err := toFollow(ctx, v, given.retired)
 	var errs []error
 	if o.Keep > 0 {
 		slices.Reverse(wanted)
@@ -199,5 +202,6 @@ func (b *Bank) followEntry(ctx context.Context, r *node.Remote, v *anchor.View, 
 	if err != nil {
 		return Savepoint{}, err
 	}
-	return b.fetchSavepoint(ctx, s, []*node.Remote{r}, nil)
+	f, err := b.fetchSavepoint(ctx, s, nil, []*node.Remote{r}, nil)
+	return f.Savepoint, err
 }

@@ -157,8 +157,9 @@ func list(t *testing.T, b *savepoints.Bank) []savepoints.Savepoint {
 // checkDocuments verifies a save point and compares its documents.
 func checkDocuments(t *testing.T, b *savepoints.Bank, s savepoints.Savepoint, want state) {
 	t.Helper()
-	totals, err := b.Verify(ctx, s)
+	verified, err := b.Verify(ctx, s)
 	must(t, err)
+	totals := verified.Totals
 	if totals != want.totals() || totals != s.Manifest.Totals {
 		t.Fatalf("totals %+v, in the manifest %+v, want %+v", totals, s.Manifest.Totals, want.totals())
 	}

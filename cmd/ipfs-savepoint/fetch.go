@@ -12,6 +12,7 @@ import (
 type fetchedJSON struct {
 	savepointJSON
 	Freshness savepoints.Freshness `json:"freshness"`
+	Erased    uint64               `json:"erased,omitempty"` // documents that cannot be had
 }
 
 // fetchFlags says from where save points come.
@@ -38,7 +39,8 @@ func (e *env) fetchCommand() *cobra.Command {
 The log's newest head at the sources is verified under the trust policy, the
 entry by its inclusion proof, and every byte by its CID. Where the trust policy
 names witnesses they are asked whether they know of anything newer. A fetch that
-was interrupted goes on where it was. A repository is made if there is none.
+was interrupted goes on where it was. Documents that no source has are no failure if
+the log says that they were erased. A repository is made if there is none.
 
 SOURCE is the URL of a gateway, a multiaddr with /p2p/, a folder of a repository,
 an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
@@ -56,7 +58,7 @@ an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
 				if err != nil {
 					return err
 				}
-				return e.result(fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}, "%s\n", s.CID)
+				return e.result(fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness, s.Erased.Documents}, "%s\n", s.CID)
 			})
 		},
 	}

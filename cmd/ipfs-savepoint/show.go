@@ -35,8 +35,13 @@ func (e *env) showCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				erased, err := b.ErasedIn(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
 				if e.json {
 					return e.print(map[string]any{
+						"erased":    erased.Documents,
 						"savepoint": s.CID.String(), "state": s.Manifest.State.String(), "pinned": pinned,
 						"anchor":   map[string]any{"origin": s.Origin, "logIndex": s.LogIndex},
 						"manifest": json.RawMessage(manifest.Bytes()),
@@ -46,8 +51,8 @@ func (e *env) showCommand() *cobra.Command {
 				if err := json.Indent(&indented, manifest.Bytes(), "", "  "); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\nmanifest    (DAG-JSON)\n%s\n",
-					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, indented.Bytes())
+				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\nerased      %d documents\nmanifest    (DAG-JSON)\n%s\n",
+					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, erased.Documents, indented.Bytes())
 				return err
 			})
 		},

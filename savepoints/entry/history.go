@@ -20,7 +20,8 @@ var (
 
 // History is what the entries of a log say so far. It is given them in the order of
 // their log. An entry that breaks a rule is reported and counts for nothing. A History
-// is not safe for concurrent use; it holds about a hundred bytes for a save point.
+// is not safe for concurrent use; it holds about a hundred bytes for a save point, and for
+// an erased document.
 //
 // The rules: all entries have the log's origin and one instance; time does not fall;
 // nothing follows a freeze. A policy begins with a save point of sequence 1 in epoch 0,
@@ -39,6 +40,7 @@ type History struct {
 	epoch    uint64
 	time     time.Time
 	policies map[PolicyKey]*policy
+	erased   map[cid.Cid]int64 // the index of the first entry that says so
 }
 
 // policy is what a log says of a policy.
@@ -68,7 +70,7 @@ type Anchored struct {
 
 // NewHistory returns the history of an empty log.
 func NewHistory(origin string) *History {
-	return &History{origin: origin, policies: map[PolicyKey]*policy{}}
+	return &History{origin: origin, policies: map[PolicyKey]*policy{}, erased: map[cid.Cid]int64{}}
 }
 
 // Add takes the entry at an index of the log. The error is that of Check; one that was
@@ -112,6 +114,12 @@ func (h *History) Add(index int64, e Entry) error {
 			h.policies[e.Policy] = p
 		}
 		p.epoch, p.opened, p.high = e.Epoch, index, nil
+	case *Erase:
+		for _, c := range e.Documents {
+			if _, ok := h.erased[c]; !ok {
+				h.erased[c] = index
+			}
+		}
 	case *Freeze:
 		h.frozen = true
 	}
@@ -276,4 +284,11 @@ func (h *History) Retired(k PolicyKey, sequence uint64) (index int64, retired bo
 		return at.index, ok && at.retired
 	}
 	return 0, false
+}
+
+// Erased returns the index of the first entry that says that a document is erased, and
+// whether there is one.
+func (h *History) Erased(document cid.Cid) (index int64, erased bool) {
+	index, erased = h.erased[document]
+	return index, erased
 }
