@@ -79,7 +79,7 @@ func (b *Bank) documentsAt(ctx context.Context, s Savepoint, paths []string) ([]
 			return nil, err
 		}
 		if doc.Bytes == 0 {
-			return nil, fmt.Errorf("%w: document %q is empty, which all empty documents are", ErrUsage, path)
+			return nil, fmt.Errorf("%w: document %q is empty: there is nothing to erase", ErrUsage, path)
 		}
 		documents = append(documents, doc.Link.CID)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
@@ -419,4 +420,104 @@ func TestProveErased(t *testing.T) {
 	if err != nil || got.Erased || len(got.Manifest.Policy.ID) == 0 {
 		t.Errorf("one that is there: %+v, %v", got, err)
 	}
+}
+
+// people is a state with a document for each of n people.
+func people(n int) state {
+	s := state{}
+	for i := range n {
+		s[fmt.Sprintf("people/%03d", i)] = fmt.Sprintf("address of person %03d", i)
+	}
+	return s
+}
+
+// eraseForEver erases one document after the other and prints the path of each of which
+// Erase returned.
+func eraseForEver(dir string) error {
+	b, err := savepoints.Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	l, err := b.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	v, err := b.Verify(ctx, l[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	for doc, err := range dag.Documents(ctx, b.Repo().Blocks, l[0].Manifest.State) {
+		if err != nil {
+			return err
+		}
+		if v.Without[doc.Link.CID] {
+			continue
+		}
+		if _, err := b.Erase(ctx, l[0], doc.Path); err != nil {
+			return err
+		}
+		fmt.Println(doc.Path)
+	}
+	return errors.New("nothing is left to erase")
+}
+
+// A process that erases is killed at random moments. After each, whatever the log says is
+// gone is missing and in no file once garbage was collected; all else is there; what was
+// returned is gone.
+func TestKilledWhileErasing(t *testing.T) {
+	rounds := 15
+	if testing.Short() {
+		rounds = 5
+	}
+	b := initBank(t)
+	dir, s := b.Repo().Dir(), people(900)
+	take(t, b, s, "p")
+	must(t, b.Close())
+	returned := map[string]bool{}
+	for range rounds {
+		for _, path := range killedWhile(t, "erase", dir, 400*time.Millisecond) {
+			returned[path] = true
+		}
+		b := openBank(t, dir)
+		sp := list(t, b)[0]
+		v, err := b.Verify(ctx, sp)
+		must(t, err)
+		said, err := b.ErasedIn(ctx, sp)
+		must(t, err)
+		if said != v.Erased {
+			t.Fatalf("the log says %+v are erased, missing are %+v", said, v.Erased)
+		}
+		_, err = b.Collect(ctx, segments.CollectOptions{})
+		must(t, err)
+		for doc, err := range dag.Documents(ctx, b.Repo().Blocks, sp.Manifest.State) {
+			must(t, err)
+			if returned[doc.Path] && !v.Without[doc.Link.CID] {
+				t.Fatalf("%s was erased and is there", doc.Path)
+			}
+		}
+		text := packs(t, dir)
+		for path, bytes := range s {
+			erased := v.Without[dag.RawBlock([]byte(bytes)).CID]
+			if strings.Contains(text, bytes) == erased {
+				t.Fatalf("%s: erased: %t, in a file: %t", path, erased, !erased)
+			}
+		}
+		must(t, b.Close())
+	}
+	t.Logf("%d documents erased", len(returned))
+}
+
+// packs returns the bytes of all segments of a repository, none of which is sealed.
+func packs(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "packs/*"))
+	must(t, err)
+	var out strings.Builder
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		must(t, err)
+		out.Write(data)
+	}
+	return out.String()
 }

@@ -40,7 +40,7 @@ come back with an import, run it again.`,
 					return err
 				}
 				out := erasedJSON{Documents: cidTexts(done.Documents), Entries: append([]int64{}, done.Entries...), Savepoints: cidTexts(done.Savepoints), Blocks: done.Blocks, Kept: done.Kept}
-				e.note("%d documents are erased, from %d save points: %d IPFS blocks are gone, %d are kept for others", len(out.Documents), len(out.Savepoints), out.Blocks, out.Kept)
+				e.note("erased %d documents from %d save points: %d IPFS blocks are gone, %d are kept for others", len(out.Documents), len(out.Savepoints), out.Blocks, out.Kept)
 				text := ""
 				for _, c := range out.Documents {
 					text += c + "\n"
