@@ -28,7 +28,7 @@ type Uses struct {
 // documents. The error wraps ErrNotFound
 // or ErrHash if one of these cannot be read: what is below it is not known.
 func Sole(ctx context.Context, src Source, documents, roots, kept []cid.Cid) (Uses, error) {
-	w := soleWalk{ctx, src, map[cid.Cid]bool{}, map[cid.Cid]bool{}, map[cidKey]bool{}}
+	w := newSoleWalk(ctx, src)
 	leaves, unread, err := w.add(documents)
 	if err != nil {
 		return Uses{}, err
@@ -39,7 +39,7 @@ func Sole(ctx context.Context, src Source, documents, roots, kept []cid.Cid) (Us
 		if err != nil {
 			return out, err
 		}
-		if met {
+		if met > 0 {
 			out.Roots = append(out.Roots, c)
 		}
 	}
@@ -62,13 +62,34 @@ func Sole(ctx context.Context, src Source, documents, roots, kept []cid.Cid) (Us
 	return out, nil
 }
 
+// Occurrences returns how many documents at or below each of some roots are among the
+// given ones: directories that two roots have in common are read once. It holds about 100
+// bytes for each node that may have links. Errors are those of [Sole].
+func Occurrences(ctx context.Context, src Source, documents map[cid.Cid]bool, roots []cid.Cid) ([]uint64, error) {
+	w := newSoleWalk(ctx, src)
+	w.documents = documents
+	out := make([]uint64, len(roots))
+	for i, c := range roots {
+		var err error
+		if out[i], err = w.visit(c, true, 0); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // soleWalk visits every node once that may have links.
 type soleWalk struct {
 	ctx       context.Context
 	src       Source
 	documents map[cid.Cid]bool
 	used      map[cid.Cid]bool // whether something else uses a raw block of theirs
-	seen      map[cidKey]bool  // whether one of the documents is below a node
+	// seen is how many of the documents are below a node, as far as directories name them.
+	seen map[cidKey]uint64
+}
+
+func newSoleWalk(ctx context.Context, src Source) *soleWalk {
+	return &soleWalk{ctx, src, map[cid.Cid]bool{}, map[cid.Cid]bool{}, map[cidKey]uint64{}}
 }
 
 // add takes the documents, and returns their raw blocks, each once. unread says that a
@@ -99,44 +120,44 @@ func (w *soleWalk) use(c cid.Cid) {
 	}
 }
 
-// visit reports whether one of the documents is at or below a node. entry says that the
+// visit returns how many of the documents are at or below a node. entry says that the
 // node is reached as what a directory names, or as a root.
-func (w *soleWalk) visit(c cid.Cid, entry bool, depth int) (met bool, err error) {
+func (w *soleWalk) visit(c cid.Cid, entry bool, depth int) (met uint64, err error) {
 	if err := CheckCID(c); err != nil {
-		return false, err
+		return 0, err
 	}
 	switch {
 	case entry && w.documents[c]:
-		return true, nil
+		return 1, nil
 	case codecOf(c) == codecRaw:
 		w.use(c)
-		return false, nil
+		return 0, nil
 	case depth > DefaultDepth:
-		return false, fmt.Errorf("%w: more than %d nodes deep", ErrLimit, DefaultDepth)
+		return 0, fmt.Errorf("%w: more than %d nodes deep", ErrLimit, DefaultDepth)
 	}
 	key := cidKey(c.Bytes())
 	if met, ok := w.seen[key]; ok {
 		return met, nil
 	}
 	if err := w.ctx.Err(); err != nil {
-		return false, err
+		return 0, err
 	}
 	data, err := w.src.Get(w.ctx, c)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	block := Block{c, data}
 	entries := hasEntries(block)
 	links, err := Links(block)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	for _, l := range links {
 		below, err := w.visit(l, entries, depth+1)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		met = met || below
+		met += below
 	}
 	w.seen[key] = met
 	return met, nil

@@ -42,9 +42,10 @@ type Repo struct {
 	Blocks *segments.Store
 	// Config is what config.toml says.
 	Config Config
-	// Gone, if not nil, says of a raw IPFS block that the store has not whether it was
-	// erased on purpose: the gateway then answers 410, and Collect does not miss it. It is
-	// set before the repository is used, and called by many goroutines.
+	// Gone, if not nil, says of a document, by the CID of its top node, or of a raw IPFS
+	// block of one whether it was erased on purpose: if it is not here the gateway answers
+	// 410, and Collect does not miss it. It is set before the repository is used, and
+	// called by many goroutines.
 	Gone    func(context.Context, cid.Cid) bool
 	records records
 }
@@ -199,7 +200,7 @@ func (r *Repo) Close() error {
 	return errors.Join(err, r.lock.Close())
 }
 
-// isGone asks Gone.
+// isGone asks Gone for a raw IPFS block.
 func (r *Repo) isGone(ctx context.Context, c cid.Cid) bool {
 	return r.Gone != nil && c.Prefix().Codec == cid.Raw && r.Gone(ctx, c)
 }

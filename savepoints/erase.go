@@ -196,11 +196,16 @@ func (l *ledger) eraseDue(ctx context.Context) error {
 	return l.setDue(nil)
 }
 
-// refuseErased refuses a document that has come again, and removes its bytes.
-func (l *ledger) refuseErased(ctx context.Context, document cid.Cid) error {
+// refuseErased refuses a document that has come again. If it came just now its bytes are
+// removed; if they were here they stay, as only Erase removes them.
+func (l *ledger) refuseErased(ctx context.Context, document cid.Cid, came bool) error {
 	index, erased := l.history.Erased(document)
 	if !erased {
 		return nil
+	}
+	refused := fmt.Errorf("%w, as log entry %d says: it cannot be saved again", ErrErased, index)
+	if !came {
+		return refused
 	}
 	due, err := l.due()
 	if err == nil {
@@ -209,7 +214,7 @@ func (l *ledger) refuseErased(ctx context.Context, document cid.Cid) error {
 	if err == nil {
 		err = l.remove(ctx)
 	}
-	return errors.Join(fmt.Errorf("%w, as log entry %d says: it cannot be saved again", ErrErased, index), err)
+	return errors.Join(refused, err)
 }
 
 // finishErasing removes what a crash left.

@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
@@ -111,9 +113,8 @@ func erasedBank(t *testing.T) *savepoints.Bank {
 func TestErase(t *testing.T) {
 	b := erasedBank(t)
 	checkErased(t, b)
-	s := list(t, b)[0]
-	if n, err := b.ErasedIn(ctx, s); err != nil || n.Documents != 2 {
-		t.Errorf("%d erased, %v", n.Documents, err)
+	if n, err := b.CountErased(ctx, list(t, b)); err != nil || !slices.Equal(n, []uint64{2, 2}) {
+		t.Errorf("erased: %d, %v", n, err)
 	}
 	// Once more, also by another save point's path: nothing is said twice.
 	b = reopen(t, b)
@@ -483,10 +484,10 @@ func TestKilledWhileErasing(t *testing.T) {
 		sp := list(t, b)[0]
 		v, err := b.Verify(ctx, sp)
 		must(t, err)
-		said, err := b.ErasedIn(ctx, sp)
+		said, err := b.CountErased(ctx, []savepoints.Savepoint{sp})
 		must(t, err)
-		if said != v.Erased {
-			t.Fatalf("the log says %+v are erased, missing are %+v", said, v.Erased)
+		if said[0] != v.Erased.Documents {
+			t.Fatalf("the log says %d are erased, missing are %+v", said[0], v.Erased)
 		}
 		_, err = b.Collect(ctx, segments.CollectOptions{})
 		must(t, err)
@@ -520,4 +521,56 @@ func packs(t *testing.T, dir string) string {
 		out.Write(data)
 	}
 	return out.String()
+}
+
+// Replicated to a folder, a save point is an archive that says what is missing.
+func TestErasedReplicated(t *testing.T) {
+	dir := t.TempDir()
+	b := withTargets(t, erasedBank(t), dir)
+	_, err := b.Replication().Once(ctx, replication.Selection{}, nil)
+	must(t, err)
+	wantHealth(t, health(t, b, savepoints.HealthOptions{Blocks: 100}), savepoints.Healthy, true, true)
+	archives, err := filepath.Glob(filepath.Join(dir, "*.car"))
+	must(t, err)
+	if len(archives) != 2 {
+		t.Fatalf("archives: %q", archives)
+	}
+	r, p := reader(t, b)
+	for _, a := range archives {
+		data, err := os.ReadFile(a)
+		must(t, err)
+		_, err = r.Import(ctx, bytes.NewReader(data), p, nil)
+		must(t, err)
+	}
+	checkErased(t, r)
+	// The bank's own copy is lost: what is gone is not asked for.
+	must(t, b.Repo().Unpin(list(t, b)[1].CID))
+	must(t, b.Repo().Blocks.Delete(ctx, list(t, b)[1].Manifest.State))
+	wantHealth(t, health(t, b, savepoints.HealthOptions{Blocks: 100}), savepoints.Fragile, false, true)
+}
+
+// Whoever takes a log over says nothing and removes nothing of its own accord: it may be
+// that the key was stolen, and that others erased with it.
+func TestTakeoverErasesNothing(t *testing.T) {
+	old := initBank(t)
+	s := take(t, old, personal(1), "p").Savepoint
+	n := serve(t, old)
+	next, p := reader(t, old)
+	f := follow(t, next, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()})
+	f.await(t, 1)
+	erase(t, old, s, erasedPaths...)
+	f.stop(t)
+	dir := next.Repo().Dir()
+	must(t, next.Close())
+	b, err := continueOn(t, dir, savepoints.ContinueOptions{Keys: keysOf(t, old), Sources: []string{n.GatewayURL()}, Unwitnessed: true})
+	must(t, err)
+	checkDocuments(t, b, s, personal(1))
+	if _, err := b.Take(ctx, personal(2), savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, savepoints.ErrErased) {
+		t.Errorf("take: %v", err)
+	}
+	checkDocuments(t, b, s, personal(1))
+	if done := erase(t, b, s, erasedPaths...); len(done.Entries) > 0 {
+		t.Errorf("said again: %+v", done)
+	}
+	checkErased(t, b)
 }

@@ -116,24 +116,41 @@ func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, e
 	return out, nil
 }
 
-// ErasedIn returns how many documents of a save point its log says are erased, whether
-// their bytes are here or not.
-func (b *Bank) ErasedIn(ctx context.Context, s Savepoint) (dag.Totals, error) {
-	var t dag.Totals
-	erased, err := b.erased(ctx, s.Origin)
-	if err != nil || len(erased) == 0 {
-		return t, err
+// CountErased returns how many documents of each of some save points their logs say are
+// erased, as far as the bank knows, whether their bytes are here or not. Where nothing was
+// erased it costs next to nothing, else all directories are read, those once that save
+// points have in common.
+func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, error) {
+	out := make([]uint64, len(list))
+	byLog := map[string][]int{}
+	for i, s := range list {
+		byLog[s.Origin] = append(byLog[s.Origin], i)
 	}
-	for doc, err := range dag.Documents(ctx, b.repo.Blocks, s.Manifest.State) {
+	for origin, indexes := range byLog {
+		erased, err := b.erased(ctx, origin)
 		if err != nil {
-			return t, err
+			return nil, err
 		}
-		if erased[doc.Link.CID] != "" {
-			t.Documents++
-			t.Bytes += doc.Bytes
+		if len(erased) == 0 {
+			continue
+		}
+		documents := map[cid.Cid]bool{}
+		for c := range erased {
+			documents[c] = true
+		}
+		var roots []cid.Cid
+		for _, i := range indexes {
+			roots = append(roots, list[i].Manifest.State)
+		}
+		counts, err := dag.Occurrences(ctx, b.repo.Blocks, documents, roots)
+		if err != nil {
+			return nil, fmt.Errorf("count erased documents: %w", err)
+		}
+		for j, i := range indexes {
+			out[i] = counts[j]
 		}
 	}
-	return t, nil
+	return out, nil
 }
 
 // judge says which documents of a save point may be missing, and notes those that are.
@@ -233,11 +250,11 @@ type erasures struct {
 	mu     sync.Mutex
 	loaded bool
 	large  map[cid.Cid]bool // documents whose blocks are not known yet
-	leaves map[cid.Cid]bool
+	known  map[cid.Cid]bool // documents, and their raw blocks
 }
 
 func newErasures(b *Bank) *erasures {
-	return &erasures{b: b, large: map[cid.Cid]bool{}, leaves: map[cid.Cid]bool{}}
+	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid]bool{}}
 }
 
 func (e *erasures) add(documents []cid.Cid) {
@@ -248,15 +265,14 @@ func (e *erasures) add(documents []cid.Cid) {
 
 func (e *erasures) addLocked(documents []cid.Cid) {
 	for _, c := range documents {
-		if c.Type() == cid.Raw {
-			e.leaves[c] = true
-		} else {
+		if c.Type() != cid.Raw && !e.known[c] {
 			e.large[c] = true
 		}
+		e.known[c] = true
 	}
 }
 
-// gone reports whether a raw IPFS block is part of a document that was erased.
+// gone reports whether a document, or the one that a raw IPFS block is part of, was erased.
 func (e *erasures) gone(ctx context.Context, c cid.Cid) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -279,7 +295,7 @@ func (e *erasures) gone(ctx context.Context, c cid.Cid) bool {
 			e.addLocked(leaves)
 		}
 	}
-	return e.leaves[c]
+	return e.known[c]
 }
 
 func (e *erasures) load() error {

@@ -79,8 +79,8 @@ func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
 // returns the save point that is there; with another state, or at a lower
 // height, the error wraps ErrConflict. Nothing is written if a name cannot be
 // used or two collide (dag.ErrName, dag.ErrNameCollision). A document that the log says is
-// erased is refused, with an error that wraps ErrErased: its bytes are removed from
-// the repository again, and the next take may do without it.
+// erased is refused, with an error that wraps ErrErased; its bytes, if the take
+// brought them, are removed again.
 //
 // An error that wraps anchor.ErrNoQuorum comes with the save point, which was taken:
 // it was to be witnessed (see [TakeOptions]), and is not yet.
@@ -306,9 +306,10 @@ func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint6
 	if err != nil {
 		return dag.Link{}, 0, err
 	}
+	before := t.sink.blocks
 	link, n, err := dag.WriteDocument(ctx, t.sink, r)
 	if err = errors.Join(err, r.Close()); err == nil {
-		err = t.b.ledger.refuseErased(ctx, link.CID)
+		err = t.b.ledger.refuseErased(ctx, link.CID, t.sink.blocks > before)
 	}
 	return link, n, err
 }

@@ -12,7 +12,6 @@ import (
 type fetchedJSON struct {
 	savepointJSON
 	Freshness savepoints.Freshness `json:"freshness"`
-	Erased    uint64               `json:"erased,omitempty"` // documents that cannot be had
 }
 
 // fetchFlags says from where save points come.
@@ -58,7 +57,9 @@ an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
 				if err != nil {
 					return err
 				}
-				return e.result(fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness, s.Erased.Documents}, "%s\n", s.CID)
+				out := fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}
+				out.Erased = s.Erased.Documents
+				return e.result(out, "%s\n", s.CID)
 			})
 		},
 	}

@@ -35,13 +35,13 @@ func (e *env) showCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				erased, err := b.ErasedIn(cmd.Context(), s)
+				erased, err := b.CountErased(cmd.Context(), []savepoints.Savepoint{s})
 				if err != nil {
 					return err
 				}
 				if e.json {
 					return e.print(map[string]any{
-						"erased":    erased.Documents,
+						"erased":    erased[0],
 						"savepoint": s.CID.String(), "state": s.Manifest.State.String(), "pinned": pinned,
 						"anchor":   map[string]any{"origin": s.Origin, "logIndex": s.LogIndex},
 						"manifest": json.RawMessage(manifest.Bytes()),
@@ -52,7 +52,7 @@ func (e *env) showCommand() *cobra.Command {
 					return err
 				}
 				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\nerased      %d documents\nmanifest    (DAG-JSON)\n%s\n",
-					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, erased.Documents, indented.Bytes())
+					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, erased[0], indented.Bytes())
 				return err
 			})
 		},
