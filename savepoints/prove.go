@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -197,6 +196,10 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	if err := out.Entry.Agrees(out.Manifest, out.CID, entry.Naming{Private: p.PrivateIDs}); err != nil {
 		return Proven{}, err
 	}
+	erased, err := erasuresIn(ctx, p, car)
+	if err != nil {
+		return Proven{}, err
+	}
 	if path == "" {
 		return out, nil
 	}
@@ -205,7 +208,7 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	case errors.Is(err, dag.ErrNoDocument):
 		out.Absent = true
 	case errors.Is(err, dag.ErrNoBytes):
-		out.ErasedBy, out.Erased = erasedBy(ctx, p, car, out.Document.Link.CID)
+		out.ErasedBy, out.Erased = erased[out.Document.Link.CID]
 		if !out.Erased {
 			return Proven{}, asTruncated(err)
 		}
@@ -215,18 +218,26 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	return out, nil
 }
 
-// erasedBy finds, among the further roots of a file, the entry that erases a document.
-func erasedBy(ctx context.Context, p *anchor.Policy, car *dag.Proof, document cid.Cid) (int64, bool) {
+// erasuresIn reads the entries that the further roots of a file prove, and returns which
+// documents they erase, each with the index of the first entry that does.
+func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof) (map[cid.Cid]int64, error) {
+	erased := map[cid.Cid]int64{}
 	for _, root := range car.Roots[2:] {
 		proof, err := car.Get(ctx, root)
 		if err != nil {
-			continue
+			return nil, asTruncated(err)
 		}
-		if said, index, err := openErasure(p, proof); err == nil && slices.Contains(said.Documents, document) {
-			return index, true
+		said, index, err := openErasure(p, proof)
+		if err != nil {
+			return nil, fmt.Errorf("%w: root %s: %w", ErrArchive, root, err)
+		}
+		for _, c := range said.Documents {
+			if _, ok := erased[c]; !ok {
+				erased[c] = index
+			}
 		}
 	}
-	return 0, false
+	return erased, nil
 }
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).
