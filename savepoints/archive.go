@@ -181,11 +181,43 @@ func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint) (Savepoin
 	if err != nil {
 		return Savepoint{}, none, asTruncated(err)
 	}
-	v, err := b.verifyState(ctx, src, s)
-	if err != nil {
-		return Savepoint{}, none, asTruncated(err)
+	for {
+		removals, err := b.removals(ctx)
+		if err != nil {
+			return Savepoint{}, none, err
+		}
+		v, err := b.verifyState(ctx, src, s)
+		if err != nil {
+			return Savepoint{}, none, asTruncated(err)
+		}
+		kept, err := b.keepUnlessRemoved(ctx, s, removals)
+		if kept || err != nil {
+			return s, v.Erased, err
+		}
+		src = b.repo.Blocks // what had just arrived may be gone
 	}
-	return s, v.Erased, b.keepReceipt(ctx, s)
+}
+
+// removals returns how often IPFS blocks were erased so far.
+func (b *Bank) removals(ctx context.Context) (int, error) {
+	if err := b.beginKeeping(ctx); err != nil {
+		return 0, err
+	}
+	defer b.endKeeping()
+	return b.erasures.removals, nil
+}
+
+// keepUnlessRemoved keeps a save point that was verified, unless IPFS blocks were erased
+// meanwhile: no pin said yet that it needs them.
+func (b *Bank) keepUnlessRemoved(ctx context.Context, s Savepoint, removals int) (bool, error) {
+	if err := b.beginKeeping(ctx); err != nil {
+		return false, err
+	}
+	defer b.endKeeping()
+	if b.erasures.removals != removals {
+		return false, nil
+	}
+	return true, b.putReceipt(ctx, s)
 }
 
 // asTruncated says of a missing IPFS block that what should have brought it

@@ -189,6 +189,7 @@ func (l *ledger) eraseDue(ctx context.Context) error {
 		return err
 	}
 	if len(uses.Sole) > 0 {
+		l.b.erasures.removals++
 		if err := l.b.repo.Blocks.Erase(ctx, uses.Sole...); err != nil {
 			return err
 		}

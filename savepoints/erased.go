@@ -194,8 +194,8 @@ func (b *Bank) gaps(ctx context.Context, s Savepoint) (missing []cid.Cid, record
 	documents := map[string]string{} // by path: a large one may lack many blocks
 	for _, g := range found {
 		key := erased[g.CID]
-		if key == "" && g.CID.Type() == cid.Raw {
-			path := strings.TrimPrefix(g.Path(), "state/")
+		path, inState := strings.CutPrefix(g.Path(), "state/")
+		if key == "" && g.CID.Type() == cid.Raw && inState {
 			if _, ok := documents[path]; !ok {
 				doc, err := dag.Lookup(ctx, b.repo.Blocks, s.CID, path)
 				if err != nil && !errors.Is(err, dag.ErrNotFound) && !errors.Is(err, dag.ErrName) {
@@ -251,6 +251,9 @@ type erasures struct {
 	loaded bool
 	large  map[cid.Cid]bool // documents whose blocks are not known yet
 	known  map[cid.Cid]bool // documents, and their raw blocks
+
+	// removals counts the times at which IPFS blocks were removed. Guarded by keeping.
+	removals int
 }
 
 func newErasures(b *Bank) *erasures {

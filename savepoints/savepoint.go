@@ -74,6 +74,11 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 		return err
 	}
 	defer b.endKeeping()
+	return b.putReceipt(ctx, s)
+}
+
+// putReceipt is keepReceipt for who has its turn.
+func (b *Bank) putReceipt(ctx context.Context, s Savepoint) error {
 	key := receiptKey(s.Origin, s.LogIndex)
 	held, err := b.repo.Record(receiptKind, key)
 	if err != nil {
