@@ -250,7 +250,7 @@ func TestErasedElsewhere(t *testing.T) {
 	s := take(t, b, personal(1), "p").Savepoint
 	n := serve(t, b)
 	early, p := reader(t, b)
-	o := savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()}
+	o := savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}}
 	f := follow(t, early, o)
 	f.await(t, 1)
 	erase(t, b, s, erasedPaths...)
@@ -396,7 +396,7 @@ func TestTakeoverErasesNothing(t *testing.T) {
 	s := take(t, old, personal(1), "p").Savepoint
 	n := serve(t, old)
 	next, p := reader(t, old)
-	f := follow(t, next, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()})
+	f := follow(t, next, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}})
 	f.await(t, 1)
 	erase(t, old, s, erasedPaths...)
 	f.stop(t)
