@@ -183,7 +183,7 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 		resp.Body.Close()
 		err := fmt.Errorf("%s answers %q for %s", r.Name, resp.Status, path)
 		// Object stores say 403 of what they do not have.
-		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusForbidden && r.peer == nil {
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone || resp.StatusCode == http.StatusForbidden && r.peer == nil {
 			err = fmt.Errorf("%w: %w", dag.ErrNotFound, err)
 		}
 		return fail(err)

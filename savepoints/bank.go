@@ -37,6 +37,7 @@ type Bank struct {
 	store    logStore
 	policies map[string]*anchor.Policy // by origin; not changed once the bank is open
 	replicas *replicas                 // shared by all views of the bank
+	erasures *erasures                 // likewise
 	// following is how followers fare; shared too.
 	following *following
 	keeping   chan struct{} // holds one token while a receipt and its pin come or go
@@ -87,6 +88,8 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
 	b.replicas = newReplicas(b)
+	b.erasures = newErasures(b)
+	repo.Gone = b.erasures.gone
 	b.following = &following{logs: map[string]followedLog{}}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
@@ -156,10 +159,12 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	}
 	// A damaged log must not keep anybody from reading the save points, which
 	// their receipts prove: take and verify say what is wrong.
-	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {
-		return err
+	err = b.ledger.open(ctx)
+	if err == nil {
+		// What cannot be finished now is for Erase and Collect to tell of.
+		b.ledger.resumeErasing(ctx)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // LogError says why the bank's own log could not be opened, or must be opened again; nil

@@ -46,6 +46,8 @@ type Fetched struct {
 	Savepoint
 	// Freshness says whether the log that anchors it was known to be the newest one.
 	Freshness Freshness
+	// Erased is the part of it that is not here, since its log says that it was erased.
+	Erased dag.Totals
 }
 
 func (o FetchOptions) report(format string, args ...any) {
@@ -67,7 +69,8 @@ func (o FetchOptions) progress(p node.Progress) {
 // Fetch finds a save point at the sources, brings it into the repository,
 // verifies every byte, and keeps it. The log is found as at [Bank.Discover], whose
 // outcomes it has. A fetch that was interrupted goes on where
-// it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
+// it was. What no source has is not asked for any more if the log says that it was erased:
+// only then is all of the log read. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
 //
 // Archives are read where the other sources do not have the save point. Of an archive
@@ -124,16 +127,22 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 	}
 	o.report("log %s: size %d, verified: %s", d.Head.Origin, d.Head.Size, d.Freshness.Words())
 	from := remotes(d.sources)
-	s, err := b.find(ctx, d.view, ref, from, o)
+	v := d.view
+	s, err := b.find(ctx, v, ref, from, o)
 	if unreadable(err) && ctx.Err() == nil {
-		s, err = b.find(ctx, d.shown, ref, from, o) // the bank's copy is damaged
+		v = d.shown // the bank's copy is damaged
+		s, err = b.find(ctx, v, ref, from, o)
 	}
 	if err != nil {
 		return Fetched{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	s, err = b.fetchSavepoint(ctx, s, from, o.progress)
-	return Fetched{s, d.Freshness}, err
+	f, err := b.fetchSavepoint(ctx, s, v, from, o.progress)
+	f.Freshness = d.Freshness
+	if f.Erased.Documents > 0 {
+		o.report("%d documents of it were erased, as the log says, and cannot be had", f.Erased.Documents)
+	}
+	return f, err
 }
 
 // Words says for a person what the value means for the log.
@@ -157,8 +166,9 @@ var _ dag.Checked = fetched{}
 
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
 // keeps it. What verifying finds damaged of that which the repository held already
-// is fetched again.
-func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
+// is fetched again. What is missing in the end may be what the log erased; v, if not nil,
+// is the log to ask about it.
+func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, v *anchor.View, remotes []*node.Remote, progress func(node.Progress)) (Fetched, error) {
 	src := fetched{b.repo.Blocks, new(node.Arrived)}
 	for first := true; ; first = false {
 		healed := false
@@ -176,12 +186,19 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 			p.Total = total
 			progress(p)
 		})
-		if err != nil {
-			return Savepoint{}, err
+		if errors.Is(err, node.ErrIncomplete) {
+			if erased, logErr := b.onlyErased(ctx, v, s); erased {
+				err = nil
+			} else if ctx.Err() != nil {
+				err = errors.Join(err, logErr)
+			}
 		}
-		adopted, err := b.adopt(ctx, src, s)
+		if err != nil {
+			return Fetched{}, err
+		}
+		adopted, erased, err := b.adopt(ctx, src, s)
 		if !errors.Is(err, dag.ErrHash) || !first && !healed {
-			return adopted, err
+			return Fetched{Savepoint: adopted, Erased: erased}, err
 		}
 	}
 }
@@ -300,7 +317,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 		return Fetched{}, err
 	}
 	defer f.Close()
-	s, err := b.Import(ctx, f, o.Policy, func(got dag.Received) {
+	s, erased, err := b.importFile(ctx, f, o.Policy, func(got dag.Received) {
 		if o.Progress != nil {
 			o.Progress(node.Progress{Blocks: got.Blocks, Bytes: got.Bytes, Source: path})
 		}
@@ -317,7 +334,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 	if err != nil {
 		err = b.advise(err)
 	}
-	return Fetched{s, fresh}, err
+	return Fetched{s, fresh, erased}, err
 }
 
 // archiveFreshness says of an archive that was asked for the latest save point whether

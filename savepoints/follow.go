@@ -288,11 +288,14 @@ func (f *follower) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	retired, err := b.retiredIn(ctx, v)
+	given, err := b.givenUp(ctx, v)
 	if err != nil {
 		return err
 	}
-	wanted, err := toFollow(ctx, v, retired)
+	if err := b.keepErasures(ctx, v, given); err != nil {
+		return err
+	}
+	wanted, err := toFollow(ctx, v, given.retired)
 	sources := remotes(slices.DeleteFunc(slices.Clone(f.sources), func(s *source) bool { return s.err != nil && !s.logless }))
 	var errs []error
 	if o.Keep > 0 {
@@ -363,5 +366,6 @@ func (b *Bank) followEntry(ctx context.Context, sources []*node.Remote, v *ancho
 	if err != nil {
 		return Savepoint{}, err
 	}
-	return b.fetchSavepoint(ctx, s, sources, nil)
+	f, err := b.fetchSavepoint(ctx, s, nil, sources, nil)
+	return f.Savepoint, err
 }

@@ -124,7 +124,7 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 }
 
 // finish reads the entries from done on. It gives each its receipt that has none and is
-// not in held, and sees to it that what was retired is.
+// not in held, and sees to it that what was retired is, and that it is known what was erased.
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	h, _ := l.head()
 	size := h.Size
@@ -136,7 +136,7 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	if err != nil {
 		return err
 	}
-	var lost []anchor.Entry
+	var lost, erased []anchor.Entry
 	var retired []*entry.Retire
 	for e, err := range v.Entries(ctx, l.done) {
 		if err != nil {
@@ -155,6 +155,13 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 			if e.Index >= l.whole {
 				retired = append(retired, said)
 			}
+		case *entry.Erase:
+			erased = append(erased, e)
+		}
+	}
+	for _, e := range erased {
+		if err := l.b.keepErasure(ctx, v, e); err != nil {
+			return fmt.Errorf("finish erasing by log entry %d: %w", e.Index, err)
 		}
 	}
 	for _, e := range lost {

@@ -62,25 +62,33 @@ func (b *Bank) Retired(ctx context.Context) ([]Savepoint, error) {
 	return out, err
 }
 
-// retiredIn returns the indexes of the entries whose save points a log says are no longer
-// kept: nobody has to look for them. What is here of them stays.
-func (b *Bank) retiredIn(ctx context.Context, v *anchor.View) (map[int64]bool, error) {
+// givenUp is what a log says that its writer does not keep any more. Nobody has to look
+// for it; what is here of it stays.
+type givenUp struct {
+	retired map[int64]bool // indexes of the entries of save points
+	erased  []anchor.Entry // that erase documents
+}
+
+func (b *Bank) givenUp(ctx context.Context, v *anchor.View) (givenUp, error) {
 	h := entry.NewHistory(v.Head().Origin)
-	retired := map[int64]bool{}
+	out := givenUp{retired: map[int64]bool{}}
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		said, err := entry.Decode(e.Record)
 		if err != nil || h.Add(e.Index, said) != nil {
 			continue
 		}
-		if r, ok := said.(*entry.Retire); ok {
-			index, _ := h.Retired(r.Policy, r.Sequence)
-			retired[index] = true
+		switch said := said.(type) {
+		case *entry.Retire:
+			index, _ := h.Retired(said.Policy, said.Sequence)
+			out.retired[index] = true
+		case *entry.Erase:
+			out.erased = append(out.erased, e)
 		}
 	}
-	return retired, nil
+	return out, nil
 }
 
 // Note appends a remark of the operator to the bank's own log, of at most entry.MaxNote

@@ -48,6 +48,7 @@ var failures = []failure{
 	{anchor.ErrStale, exitDecide, "stale"},
 	{entry.ErrFrozen, exitDecide, "log_frozen"},
 	{savepoints.ErrConflict, exitDecide, "conflict"},
+	{savepoints.ErrErased, exitDecide, "erased"},
 	{savepoints.ErrTrustConflict, exitDecide, "trust_conflict"},
 	{savepoints.ErrAmbiguous, exitDecide, "ambiguous"},
 	{savepoints.ErrNotContinued, exitDecide, "log_not_continued"},

@@ -38,7 +38,8 @@ func (e *env) fetchCommand() *cobra.Command {
 The log's newest head at the sources is verified under the trust policy, the
 entry by its inclusion proof, and every byte by its CID. Where the trust policy
 names witnesses they are asked whether they know of anything newer. A fetch that
-was interrupted goes on where it was. A repository is made if there is none.
+was interrupted goes on where it was. Documents that no source has are no failure if
+the log says that they were erased. A repository is made if there is none.
 
 SOURCE is the URL of a gateway, a multiaddr with /p2p/, a folder of a repository,
 an archive, or /ipns/NAME or /ipfs/LOG-ROOT of the log, for which the other sources are
@@ -59,7 +60,9 @@ comes from the other sources.`,
 				if err != nil {
 					return err
 				}
-				return e.result(fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}, "%s\n", s.CID)
+				out := fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}
+				out.Erased = s.Erased.Documents
+				return e.result(out, "%s\n", s.CID)
 			})
 		},
 	}

@@ -50,7 +50,7 @@ not reachable; 5 a person must decide; 6 interrupted, can be run again;
 		e.initCommand(), e.demoCommand(), e.serveCommand(), e.versionCommand(),
 		e.takeCommand(), e.listCommand(), e.showCommand(), e.verifyCommand(), e.logCommand(),
 		e.restoreCommand(), e.fetchCommand(), e.exportCommand(), e.importCommand(),
-		e.pinCommand(), e.replicateCommand(), e.healthCommand(), e.gcCommand(), e.retireCommand(), e.keyCommand(),
+		e.pinCommand(), e.replicateCommand(), e.healthCommand(), e.gcCommand(), e.retireCommand(), e.eraseCommand(), e.keyCommand(),
 	)
 	return root
 }
