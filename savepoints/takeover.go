@@ -142,7 +142,15 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
 		}
-		return v, err
+		if err != nil {
+			return nil, err
+		}
+		t := b.readTopic(ctx, p)
+		defer t.stop()
+		if err := t.check(ctx, FetchOptions{Report: o.Report}, v); err != nil {
+			return nil, b.advise(err)
+		}
+		return v, nil
 	}
 	archives, places, err := sortSources(o.Sources)
 	if err != nil {

@@ -58,7 +58,10 @@ func TestProofElsewhere(t *testing.T) {
 // TestPolicyElsewhere has other people's parsers read the trust policies that init writes.
 func TestPolicyElsewhere(t *testing.T) {
 	w := newOurWitness(t)
-	for name, o := range map[string]savepoints.InitOptions{"no witness": {}, "witnessed": {Witnesses: []string{"w " + w.key + " " + w.url}}} {
+	for name, o := range map[string]savepoints.InitOptions{
+		"no witness": {}, "witnessed": {Witnesses: []string{"w " + w.key + " " + w.url}},
+		"all comments": {PrivateIDs: true, Topic: "0.0.4711 https://mirror.example https://other.example"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			text, _ := policyOf(t, newBank(t, o))
 			if _, err := torchwood.ParsePolicy(text); err != nil {
