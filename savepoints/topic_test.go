@@ -561,3 +561,43 @@ func TestAuditAndLedger(t *testing.T) {
 		t.Errorf("with mirrors that lie: %v", err)
 	}
 }
+
+// The writer of a log knows more than sources that are behind.
+func TestLedgerOfOwnLog(t *testing.T) {
+	b, l := newLedgerBank(t, savepoints.InitOptions{})
+	take(t, b, smallState(1), "p")
+	behind := openBank(t, copyBank(t, b))
+	_, url := countedGateway(t, behind)
+	take(t, b, smallState(2), "p")
+	l.publish(t, b)
+	d, err := b.Discover(ctx, savepoints.FetchOptions{Policy: policyOf(t, b), Sources: []string{url}})
+	if err != nil || d.Head.Size != 2 || d.Freshness != savepoints.FreshnessLedger {
+		t.Errorf("size %d, %s, %v", d.Head.Size, d.Freshness, err)
+	}
+	_, err = behind.Discover(ctx, savepoints.FetchOptions{Policy: policyOf(t, b), Sources: []string{url}})
+	if !errors.Is(err, anchor.ErrRollback) {
+		t.Errorf("a repository that was put back: %v", err)
+	}
+}
+
+// An old copy of a log is not continued when the ledger knows of more.
+func TestContinueAndLedger(t *testing.T) {
+	b, l := newLedgerBank(t, savepoints.InitOptions{})
+	take(t, b, smallState(1), "p")
+	dir := copyBank(t, b)
+	must(t, os.Remove(filepath.Join(dir, "log.key")))
+	take(t, b, smallState(2), "p")
+	l.publish(t, b)
+	o := savepoints.ContinueOptions{Keys: keysOf(t, b), Unwitnessed: true}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, anchor.ErrRollback) {
+		t.Fatal(err)
+	}
+	isReader(t, dir)
+	_, url := countedGateway(t, b)
+	o.Sources = []string{url}
+	c, err := continueOn(t, dir, o)
+	must(t, err)
+	if h, err := c.Head(ctx, ""); err != nil || h.Size != 3 { // with its takeover
+		t.Errorf("size %d, %v", h.Size, err)
+	}
+}
