@@ -223,8 +223,8 @@ func (t *topicReading) tell(o FetchOptions) {
 
 // says reports whether the ledger says of a head that was checked that it is the newest:
 // it is the newest on the topic, or, where the policy has a max-age, one that was put
-// there within it, or extends such a one. A head that the ledger does not know yet is not
-// vouched for. The error wraps ErrStale if the topic was not read to its end.
+// there within it, or extends such a one; and two mirror nodes show it. A head that the
+// ledger does not know yet is not vouched for. The error wraps ErrStale if the topic was not read to its end.
 func (t *topicReading) says(h anchor.Head) (bool, error) {
 	if t == nil {
 		return false, nil
@@ -234,8 +234,8 @@ func (t *topicReading) says(h anchor.Head) (bool, error) {
 	case t.err != nil:
 		return false, fmt.Errorf("%w: topic %s, which the trust policy of log %s names, could not be read to its end: %w",
 			anchor.ErrStale, t.policy.Topic.ID, t.policy.Origin, t.err)
-	case t.newest == nil:
-		return false, nil
+	case t.newest == nil || t.newest.Mirrors < hcs.MinMirrors:
+		return false, nil // what one mirror node alone shows it may have made up
 	case maxAge > 0:
 		age := time.Since(t.newest.Time)
 		return -maxAhead <= age && age <= maxAge, nil

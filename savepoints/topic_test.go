@@ -30,6 +30,7 @@ type mirrorNode struct {
 	topic  *hcstest.Topic
 	url    string
 	down   atomic.Bool
+	left   atomic.Int64 // how many requests it answers before it goes down, if not 0
 	change atomic.Pointer[func([]hcs.Message) []hcs.Message]
 }
 
@@ -43,6 +44,9 @@ func (m *mirrorNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		change = *f
 	}
 	m.topic.Mirror(change).ServeHTTP(w, r)
+	if m.left.Load() > 0 && m.left.Add(-1) == 0 {
+		m.down.Store(true)
+	}
 }
 
 func newPublicLedger(t *testing.T) *publicLedger {
@@ -173,6 +177,18 @@ func TestLedgerFreshness(t *testing.T) {
 
 	// What was noted is of this topic and these mirrors; damaged it counts for nothing.
 	before := len(l.Queries())
+	text, err := b.TrustPolicy()
+	must(t, err)
+	one, two := l.mirrors[0].url, l.mirrors[1].url
+	now := d.o.Policy
+	d.o.Policy, err = anchor.ParsePolicy([]byte(strings.Replace(string(text), one+" "+two, two+" "+one, 1)))
+	must(t, err)
+	d.finds(2, savepoints.FreshnessLedger)
+	if q := l.Queries(); q[before] != "gt:0" {
+		t.Errorf("queries %v", q[before:])
+	}
+	d.o.Policy = now
+	before = len(l.Queries())
 	must(t, d.Repo().PutRecord("topics", savepoints.LogID(b.Origin()), []byte("damaged")))
 	d.finds(2, savepoints.FreshnessLedger)
 	if q := l.Queries(); q[before] != "gt:0" {
@@ -322,7 +338,11 @@ func TestLedgerIsAhead(t *testing.T) {
 func TestMirrorNodesLie(t *testing.T) {
 	b, l := newLedgerBank(t, savepoints.InitOptions{})
 	_, url := countedGateway(t, b)
+	var oldURL string
 	for i := range 3 {
+		if i == 2 {
+			_, oldURL = countedGateway(t, openBank(t, copyBank(t, b)))
+		}
 		take(t, b, smallState(i), "p")
 		l.publish(t, b)
 	}
@@ -365,13 +385,17 @@ func TestMirrorNodesLie(t *testing.T) {
 			d.finds(3, savepoints.FreshnessLedger)
 		})
 	}
-	// One that keeps the end back is told of, and the other one's is believed.
+	// One that keeps the end back, or another that made it up: that is told, and binds.
 	l.lie(false, func(m []hcs.Message) []hcs.Message { return m[:2] })
 	d := newDiscovering(t, b, url)
-	d.finds(3, savepoints.FreshnessLedger)
+	d.finds(3, savepoints.FreshnessUnknown)
 	if !strings.Contains(strings.Join(d.reports, "\n"), "shows 2 messages") {
 		t.Errorf("reports %q", d.reports)
 	}
+	d = newDiscovering(t, b, oldURL)
+	d.fails(anchor.ErrRollback)
+	d = newDiscovering(t, b, url)
+	d.finds(3, savepoints.FreshnessUnknown)
 	// What only one showed is not taken for read.
 	l.lie(true, nil)
 	before := len(l.Queries())
@@ -405,6 +429,26 @@ func TestLedgerUnreachable(t *testing.T) {
 	l.mirrors[1].down.Store(true)
 	other.o.AcceptStale = true
 	other.fails(anchor.ErrRollback)
+}
+
+// A reading that did not come to the end is gone on with.
+func TestLedgerInParts(t *testing.T) {
+	b, l := newLedgerBank(t, savepoints.InitOptions{})
+	_, url := countedGateway(t, b)
+	take(t, b, smallState(1), "p")
+	l.publish(t, b)
+	for i := range 8 {
+		l.Add(time.Now(), fmt.Append(nil, "message ", i))
+	}
+	d := newDiscovering(t, b, url)
+	l.mirrors[0].left.Store(2)
+	d.fails(anchor.ErrStale)
+	l.mirrors[0].down.Store(false)
+	before := len(l.Queries())
+	d.finds(1, savepoints.FreshnessLedger) // its head is in what was read
+	if q := l.Queries(); q[before] != "gte:6" || q[before+1] != "gte:6" {
+		t.Errorf("queries %v", q[before:])
+	}
 }
 
 // copyRecord gives one host what another knows of the topic.
