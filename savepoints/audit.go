@@ -240,7 +240,7 @@ func (a *audit) sightings(ctx context.Context) error {
 
 func (a *audit) save() error {
 	rec := auditRecord{Version: 1, Checkpoint: string(a.v.Head().Checkpoint), Rules: a.rules}
-	if a.topic != nil && !a.topic.lied() {
+	if a.topic != nil {
 		rec.Topic = &a.topic.record
 	}
 	data, err := json.Marshal(rec)

@@ -114,14 +114,14 @@ func newTopicReading(p *anchor.Policy, rec topicRecord) *topicReading {
 	return t
 }
 
-// start reads the topic in the background. keep is called when it has ended, unless
-// what was shown cannot be.
+// start reads the topic in the background. keep is called when it has ended: what was
+// read before an error is verified, so the next reading meets a lie where this one did.
 func (t *topicReading) start(ctx context.Context, limit time.Duration, keep func() error) {
 	ctx, t.cancel = context.WithTimeout(ctx, limit)
 	go func() {
 		defer close(t.done)
-		if t.err = t.read(ctx, limit); t.lied() || errors.Is(t.err, anchor.ErrFork) {
-			return // the next one is to find the same
+		if t.err = t.read(ctx, limit); errors.Is(t.err, anchor.ErrFork) {
+			return // its messages are verified: the next reading must not begin after them
 		}
 		t.record.Sequence, t.record.RunningHash = t.report.Agreed.Sequence, t.report.Agreed.RunningHash.String()
 		if err := keep(); err != nil && t.err == nil {

@@ -3,22 +3,16 @@ package publish_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -371,103 +365,5 @@ func TestReceiptsFile(t *testing.T) {
 	}
 	if err := r.watch(t, l, filepath.Join(file, "x"), nil).stop(); err == nil {
 		t.Error("no folder")
-	}
-}
-
-// TestCommand runs the program, kills it and runs it again, against a ledger that is
-// busy at first; readers find what it published.
-func TestCommand(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "ipfs-savepoint-hcs")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./cmd/ipfs-savepoint-hcs").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	r, l := newRig(t), newWatched(t)
-	dir := t.TempDir()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	must(t, err)
-	r.signers = []ed25519.PublicKey{public}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
-	write := func(name string, text []byte) string {
-		path := filepath.Join(dir, name)
-		must(t, os.WriteFile(path, text, 0o600))
-		return path
-	}
-	key := write("operator.key", []byte(hex.EncodeToString(der)))
-	trust := write("trust.policy", fmt.Appendf(nil, "%s# ipfs-savepoint: hcs %s https://a.example https://b.example\n", l.text, r.topic))
-	args := []string{"--log", l.url, "--trust", trust, "--operator", "0.0.1001", "--key", key, "--receipts", filepath.Join(dir, "receipts"), "--interval", "20ms"}
-	for address, id := range r.nodes {
-		args = append(args, "--node", address+"="+id.String())
-	}
-	var busy atomic.Int64
-	r.before = func(int) (services.ResponseCodeEnum, error) {
-		if busy.Add(1) <= 2 {
-			return services.ResponseCodeEnum_BUSY, nil
-		}
-		return services.ResponseCodeEnum_OK, nil
-	}
-	start := func() (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-		cmd := exec.Command(bin, args...)
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		must(t, cmd.Start())
-		t.Cleanup(func() { cmd.Process.Kill() }) // it may have ended
-		return cmd, &stdout, &stderr
-	}
-	lines := func() int {
-		b, err := os.ReadFile(filepath.Join(dir, "receipts"))
-		if err != nil {
-			return 0
-		}
-		return bytes.Count(b, []byte("\n"))
-	}
-
-	l.grow(t, 2)
-	first, stdout, _ := start()
-	await(t, "a receipt", func() bool { return lines() == 1 })
-	must(t, first.Process.Kill())
-	first.Wait() // killed
-	var p publish.Published
-	if err := json.NewDecoder(stdout).Decode(&p); err != nil || p.Size != 2 || p.Sequence != 1 {
-		t.Errorf("%+v %v", p, err)
-	}
-	second, stdout, stderr := start()
-	l.grow(t, 1)
-	await(t, "another receipt", func() bool { return lines() == 2 })
-	must(t, second.Process.Signal(syscall.SIGTERM))
-	if err := second.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, stderr)
-	}
-	if err := json.NewDecoder(stdout).Decode(&p); err != nil || p.Size != 3 || p.Sequence != 2 {
-		t.Errorf("%+v %v", p, err)
-	}
-	report, err := hcs.Read(context.Background(), l.policy, r.topic, r.mirrors(t, nil), hcs.Options{})
-	must(t, err)
-	if report.Heads != 2 || report.Newest.Head.Size != 3 {
-		t.Errorf("%+v", report)
-	}
-
-	for name, c := range map[string]struct {
-		args []string
-		want int
-	}{
-		"nothing":         {nil, 2},
-		"unknown flag":    {[]string{"--colour", "blue"}, 2},
-		"two networks":    {append([]string{"--network", "testnet"}, args...), 2},
-		"unknown network": {append([]string{"--network", "othernet"}, args[:len(args)-4]...), 2},
-		"no topic":        {append(append([]string{}, args...), "--topic", "4711"), 2},
-		"no policy":       {append(append([]string{}, args...), "--trust", write("bad.policy", []byte("nonsense\n"))), 3},
-		"no key":          {append(append([]string{}, args...), "--key", trust), 2},
-		"no receipts":     {append(append([]string{}, args...), "--receipts", dir), 1},
-		"no interval":     {append(append([]string{}, args...), "--interval", "0s"), 2},
-	} {
-		out, err := exec.Command(bin, c.args...).CombinedOutput()
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != c.want || !strings.Contains(string(out), "ipfs-savepoint-hcs: ") {
-			t.Errorf("%s: %v\n%s", name, err, out)
-		}
-	}
-	if out, err := exec.Command(bin, "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "--operator") {
-		t.Errorf("%v\n%s", err, out)
 	}
 }
