@@ -93,6 +93,9 @@ type shownHead struct {
 	prefix anchor.Fetcher
 }
 
+// errWithheld: there is a larger head than the one that was taken.
+var errWithheld = errors.New("entries are not given")
+
 // newest finds the largest head whose newest entries can be read, and requires that it
 // extends all others and what was seen before.
 func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
@@ -115,7 +118,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t 
 			} else {
 				o.report("source %s: %v", h.source.Name, err)
 				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
-				d.Stale = fmt.Errorf("%w: %s shows a head of size %d whose entries it does not give", anchor.ErrStale, h.source.Name, h.view.Head().Size)
+				d.Stale = fmt.Errorf("%w: %w: %s shows a head of size %d", anchor.ErrStale, errWithheld, h.source.Name, h.view.Head().Size)
 				continue
 			}
 		}

@@ -639,6 +639,7 @@ func TestContinueAndLedger(t *testing.T) {
 	isReader(t, dir)
 	_, url := countedGateway(t, b)
 	o.Sources = []string{url}
+	l.mirrors[0].down.Store(true) // nobody else can write it, the caller says
 	c, err := continueOn(t, dir, o)
 	must(t, err)
 	if h, err := c.Head(ctx, ""); err != nil || h.Size != 3 { // with its takeover
