@@ -3,11 +3,9 @@ package savepoints
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -152,20 +150,23 @@ func (b *Bank) auditView(ctx context.Context, o AuditOptions, t *topicReading) (
 
 // audit is an audit in progress.
 type audit struct {
-	b     *Bank
-	v     *anchor.View
-	r     *AuditReport
-	rules rules
-	topic *topicReading
+	b       *Bank
+	v       *anchor.View
+	r       *AuditReport
+	history *entry.History
+	topic   *topicReading
 }
 
-const auditKind = "audits"
+const (
+	auditKind    = "audits"
+	auditVersion = 2
+)
 
 // auditRecord is what an audit leaves for the next one: JSON.
 type auditRecord struct {
-	Version    int    `json:"v"`
-	Checkpoint string `json:"checkpoint"` // the head that was audited
-	Rules      rules  `json:"rules"`
+	Version    int            `json:"v"`
+	Checkpoint string         `json:"checkpoint"` // the head that was audited
+	History    *entry.History `json:"history"`    // what the entries up to it say
 	// Topic is how far the policy's topic was compared.
 	Topic *topicRecord `json:"topic,omitempty"`
 
@@ -183,8 +184,8 @@ func (b *Bank) earlierAudit(o AuditOptions) (*auditRecord, error) {
 		return nil, err
 	}
 	var rec auditRecord
-	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != 1 || rec.Rules.Policies == nil {
-		return nil, nil // damaged: from the beginning
+	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != auditVersion || rec.History == nil {
+		return nil, nil // damaged, or of an older version: from the beginning
 	}
 	if rec.head, err = anchor.VerifyCheckpoint(o.Policy.KeyOnly(), []byte(rec.Checkpoint)); err != nil {
 		return nil, nil
@@ -211,14 +212,14 @@ func auditTopic(ctx context.Context, o AuditOptions, earlier *auditRecord) (*top
 
 // resume takes up what an earlier audit left. The head must extend the one of then.
 func (a *audit) resume(ctx context.Context, earlier *auditRecord) error {
-	a.rules.Policies = map[string]place{}
+	a.history = entry.NewHistory(a.v.Head().Origin)
 	if earlier == nil {
 		return nil
 	}
 	if err := a.v.Extends(ctx, earlier.head); err != nil {
 		return fmt.Errorf("audit: the head that was audited last: %w", err)
 	}
-	a.rules, a.r.From = earlier.Rules, earlier.head.Size
+	a.history, a.r.From = earlier.History, earlier.head.Size
 	return nil
 }
 
@@ -239,7 +240,7 @@ func (a *audit) sightings(ctx context.Context) error {
 }
 
 func (a *audit) save() error {
-	rec := auditRecord{Version: 1, Checkpoint: string(a.v.Head().Checkpoint), Rules: a.rules}
+	rec := auditRecord{Version: auditVersion, Checkpoint: string(a.v.Head().Checkpoint), History: a.history}
 	if a.topic != nil {
 		rec.Topic = &a.topic.record
 	}
@@ -264,20 +265,18 @@ func (a *audit) run(ctx context.Context) error {
 			a.r.found(e.Index, err)
 			continue
 		}
-		err = a.rules.common(a.v.Head().Origin, said.Base())
-		if s, ok := said.(*entry.Savepoint); ok {
+		if _, ok := said.(*entry.Savepoint); ok {
 			a.r.Savepoints++
-			err = errors.Join(err, a.rules.check(s))
 		} else {
 			a.r.Others++
 		}
-		if err != nil {
+		if err := a.history.Add(e.Index, said); err != nil {
 			a.r.found(e.Index, err)
 		}
 	}
 	held, err := a.receipts(ctx)
 	a.r.Held = held
-	a.r.Absent = max(0, a.rules.Savepoints-held)
+	a.r.Absent = max(0, a.history.Savepoints()-held)
 	return err
 }
 
@@ -334,67 +333,6 @@ func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error 
 		return fmt.Errorf("%w: sequence %d has a parent of sequence %d", entry.ErrContradiction, m.Sequence, m.Parent.Sequence)
 	}
 	return nil
-}
-
-// rules are those between the entries of a log, with what they need to know of the
-// entries so far: time never falls, and within a policy and epoch sequences follow each
-// other without gaps and heights rise.
-type rules struct {
-	Time       time.Time        `json:"time"`
-	Savepoints int64            `json:"savepoints"`
-	Policies   map[string]place `json:"policies"` // by policy key in hexadecimal
-}
-
-// place is the last save point of a policy.
-type place struct {
-	Epoch    uint64  `json:"epoch"`
-	Sequence uint64  `json:"sequence"`
-	Height   *uint64 `json:"height,omitempty"` // the highest of the epoch
-}
-
-// common checks what entries of all types say, against the earlier ones.
-func (r *rules) common(origin string, c entry.Common) error {
-	var errs []error
-	if c.Origin != origin {
-		errs = append(errs, fmt.Errorf("%w: it says log %q", entry.ErrContradiction, c.Origin))
-	}
-	if c.Time.Before(r.Time) {
-		errs = append(errs, fmt.Errorf("%w: time %s is before %s", entry.ErrContradiction, c.Time.Format(time.RFC3339Nano), r.Time.Format(time.RFC3339Nano)))
-	}
-	if c.Time.After(r.Time) {
-		r.Time = c.Time
-	}
-	return errors.Join(errs...)
-}
-
-// check checks the next anchor against the earlier ones of its policy and takes it in,
-// also if it breaks a rule: so one fault is found once.
-func (r *rules) check(s *entry.Savepoint) error {
-	var errs []error
-	wrong := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{entry.ErrContradiction}, args...)...))
-	}
-	key := hex.EncodeToString(s.Policy[:])
-	last, known := r.Policies[key]
-	next := place{Epoch: s.Epoch, Sequence: s.Sequence, Height: s.Height}
-	switch {
-	case known && s.Epoch < last.Epoch:
-		wrong("epoch %d follows epoch %d", s.Epoch, last.Epoch)
-	case known && s.Epoch == last.Epoch && s.Sequence != last.Sequence+1:
-		wrong("sequence %d follows sequence %d", s.Sequence, last.Sequence)
-	case !known && s.Epoch == 0 && s.Sequence != 1:
-		wrong("sequence %d is the policy's first", s.Sequence)
-	}
-	if known && s.Epoch == last.Epoch && last.Height != nil {
-		if s.Height == nil {
-			next.Height = last.Height
-		} else if *s.Height <= *last.Height {
-			wrong("height %d follows height %d", *s.Height, *last.Height)
-		}
-	}
-	r.Policies[key] = next
-	r.Savepoints++
-	return errors.Join(errs...)
 }
 
 // LogEntry is an entry of a log, as a person wants to see it.

@@ -81,6 +81,8 @@ func TestAuditFindsBrokenRules(t *testing.T) {
 		return r
 	}
 	first := record(func(*entry.Savepoint) {})
+	retired, err := entry.Encode(&entry.Retire{Common: entry.Common{Origin: "log.example/lawless", Time: at}, Sequence: 1, Savepoint: manifest})
+	must(t, err)
 	tall := record(func(s *entry.Savepoint) { s.Height = uintPtr(7) })
 	second := func(f func(*entry.Savepoint)) []byte {
 		return record(func(s *entry.Savepoint) { s.Sequence, s.Time = 2, at.Add(time.Second); f(s) })
@@ -91,16 +93,17 @@ func TestAuditFindsBrokenRules(t *testing.T) {
 	}{
 		"sound":             {[][]byte{first, second(func(*entry.Savepoint) {})}, ""},
 		"two policies":      {[][]byte{first, record(func(s *entry.Savepoint) { s.Policy[0] = 1 })}, ""},
-		"a later epoch":     {[][]byte{first, record(func(s *entry.Savepoint) { s.Epoch = 1 })}, ""},
+		"a later epoch":     {[][]byte{first, second(func(s *entry.Savepoint) { s.Epoch = 1 })}, "the policy is in epoch 0"},
 		"unknown type":      {[][]byte{first, {0xa2, 0x61, 'v', 0x02, 0x64, 't', 'y', 'p', 'e', 0x61, 'x'}}, ""},
 		"not an entry":      {[][]byte{first, []byte("nonsense")}, "invalid"},
 		"a gap":             {[][]byte{first, second(func(s *entry.Savepoint) { s.Sequence = 3 })}, "sequence 3 follows sequence 1"},
 		"a repetition":      {[][]byte{first, first}, "sequence 1 follows sequence 1"},
 		"begins in between": {[][]byte{second(func(*entry.Savepoint) {})}, "the policy's first"},
-		"an earlier epoch":  {[][]byte{record(func(s *entry.Savepoint) { s.Epoch = 2 }), second(func(*entry.Savepoint) {})}, "epoch 0 follows epoch 2"},
+		"retired twice":     {[][]byte{first, retired, retired}, "was retired before"},
+		"another instance":  {[][]byte{first, second(func(s *entry.Savepoint) { s.Instance[0] = 1 })}, "of instance 01"},
 		"time falls":        {[][]byte{first, second(func(s *entry.Savepoint) { s.Time = at.Add(-time.Second) })}, "is before"},
-		"height falls":      {[][]byte{tall, second(func(s *entry.Savepoint) { s.Height = uintPtr(6) })}, "height 6 follows height 7"},
-		"height stays":      {[][]byte{tall, second(func(s *entry.Savepoint) { s.Height = uintPtr(7) })}, "height 7 follows height 7"},
+		"height falls":      {[][]byte{tall, second(func(s *entry.Savepoint) { s.Height = uintPtr(6) })}, "height 6 does not follow height 7"},
+		"height stays":      {[][]byte{tall, second(func(s *entry.Savepoint) { s.Height = uintPtr(7) })}, "height 7 does not follow height 7"},
 		"another log":       {[][]byte{record(func(s *entry.Savepoint) { s.Origin = "log.example/other" })}, "log.example/other"},
 	} {
 		t.Run(name, func(t *testing.T) {

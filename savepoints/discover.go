@@ -1,17 +1,14 @@
 package savepoints
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 )
 
 // Discovery is the newest head of a log that the sources show, verified.
@@ -25,14 +22,14 @@ type Discovery struct {
 	// shown is the view of the source that showed the head; view is of the bank's own
 	// copy where that has as much.
 	shown *anchor.View
+	// heads are those that the sources show, that of the head first.
+	heads []shownHead
 	// sources are those that have the log, that of the head first, and then those
 	// that may have IPFS blocks.
 	sources []*source
 }
 
 const (
-	// headTimeout bounds how long one source may take to show the head of a log.
-	headTimeout = 15 * time.Second
 	// maxAhead is how far the clock of who writes the log may be ahead of this one.
 	maxAhead = 5 * time.Minute
 	// witnessTimeout bounds how long all witnesses together are waited for.
@@ -86,13 +83,6 @@ func (b *Bank) discoverBeside(ctx context.Context, o FetchOptions, sources []*so
 	return d, nil
 }
 
-// shownHead is a verified head and who showed it.
-type shownHead struct {
-	source *source
-	view   *anchor.View
-	prefix anchor.Fetcher
-}
-
 // errWithheld: there is a larger head than the one that was taken.
 var errWithheld = errors.New("entries are not given")
 
@@ -122,12 +112,16 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t 
 				continue
 			}
 		}
+		d.heads = append(d.heads, h)
 		if !slices.Contains(d.sources, h.source) {
 			d.sources = append(d.sources, h.source)
 		}
 	}
 	if d.shown == nil {
 		return d, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
+	}
+	if err := o.rootsShown(shown, reasons); err != nil {
+		return d, err
 	}
 	d.sources = append(d.sources, logless(sources)...)
 	d.view, d.Head = d.shown, d.shown.Head()
@@ -148,7 +142,11 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t 
 func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []shownHead) error {
 	for _, h := range shown {
 		other := h.view.Head()
-		if other.Size > d.Head.Size {
+		switch {
+		case other.Size <= d.Head.Size:
+		case h.root.Defined():
+			return fmt.Errorf("log root %s: %w", h.root, &anchor.RollbackError{Old: other, New: d.Head})
+		default:
 			continue // not readable, or of the own log, whose newest is not published
 		}
 		if err := d.view.Extends(ctx, other); err != nil {
@@ -158,6 +156,17 @@ func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []show
 	return nil
 }
 
+// rootsShown requires that each log root among the sources was read: it is a floor.
+func (o FetchOptions) rootsShown(shown []shownHead, reasons []error) error {
+	roots, err := o.roots()
+	for _, root := range roots {
+		if !slices.ContainsFunc(shown, func(h shownHead) bool { return h.root == root }) {
+			return fmt.Errorf("no source shows log root %s: %w", root, errors.Join(reasons...))
+		}
+	}
+	return err
+}
+
 // readable reports whether the end of a log can be read: that is what comes next.
 func readable(ctx context.Context, v *anchor.View) error {
 	if v.Head().Size == 0 {
@@ -165,108 +174,6 @@ func readable(ctx context.Context, v *anchor.View) error {
 	}
 	_, err := v.Bundle(ctx, (v.Head().Size-1)/anchor.BundleWidth)
 	return err
-}
-
-// heads returns the trusted heads that the sources show, the largest first, and
-// why others are not among them.
-func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
-	found := make([][]shownHead, len(sources))
-	errs := make([]error, len(sources))
-	var wg sync.WaitGroup
-	for i, s := range sources {
-		wg.Go(func() {
-			limited, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
-			defer cancel()
-			found[i], errs[i] = b.headsOf(limited, s, o.Policy, o.names())
-			if errs[i] != nil && ctx.Err() == nil && limited.Err() != nil {
-				errs[i] = context.Cause(limited)
-			}
-		})
-	}
-	wg.Wait()
-	for i, heads := range found {
-		if len(heads) == 0 && errs[i] != nil {
-			sources[i].logless = node.Answered(errs[i])
-			o.report("source %s: %v", sources[i].Name, errs[i])
-			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
-		}
-		shown = append(shown, heads...)
-	}
-	slices.SortStableFunc(shown, func(x, y shownHead) int { return cmp.Compare(y.view.Head().Size, x.view.Head().Size) })
-	return shown, reasons
-}
-
-// headsOf asks one source for the log, and for what the log's names stand for. A name
-// is only a hint where to look: it is followed if it speaks of a larger log than what
-// the source shows by itself.
-func (b *Bank) headsOf(ctx context.Context, s *source, p *anchor.Policy, names []string) ([]shownHead, error) {
-	open := func(f anchor.Fetcher) (shownHead, error) {
-		m := &memo{f: f}
-		v, err := anchor.OpenView(ctx, m, p)
-		return shownHead{s, v, m}, err
-	}
-	records := make([]node.Name, len(names))
-	nameErrs := make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Go(func() { records[i], nameErrs[i] = s.ReadName(ctx, name) })
-	}
-	h, err := open(s.Log(p.Origin))
-	wg.Wait()
-	var out []shownHead
-	if err == nil {
-		out = append(out, h)
-	}
-	for i, name := range names {
-		if held, heldErr := b.repo.Name(name); heldErr == nil && held.Sequence > records[i].Sequence {
-			records[i], nameErrs[i] = held, nil
-		}
-		if nameErrs[i] != nil {
-			continue
-		}
-		root, rootErr := records[i].Root()
-		if rootErr != nil || len(out) > 0 && nameSize(records[i]) <= out[0].view.Head().Size {
-			continue
-		}
-		if h, nameErr := open(s.LogAt(root)); nameErr == nil {
-			out = append(out, h)
-		} else if err != nil {
-			err = errors.Join(err, nameErr)
-		}
-	}
-	return out, err
-}
-
-// memo reads each file of a tlog-tiles prefix once. What was read first stays, right or
-// wrong: a source gets one try.
-type memo struct {
-	f    anchor.Fetcher
-	mu   sync.Mutex
-	held map[string][]byte
-	size int
-}
-
-// memoLimit is how many bytes a memo holds: the right edge and some bundles.
-const memoLimit = 4 << 20
-
-func (m *memo) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
-	m.mu.Lock()
-	data, ok := m.held[path]
-	m.mu.Unlock()
-	if ok {
-		return data, nil
-	}
-	data, err := m.f.ReadEndpoint(ctx, path)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil && m.size+len(data) <= memoLimit {
-		if m.held == nil {
-			m.held = map[string][]byte{}
-		}
-		m.held[path] = data
-		m.size += len(data)
-	}
-	return data, err
 }
 
 const seenKind = "seen"

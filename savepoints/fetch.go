@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
@@ -22,9 +20,16 @@ import (
 type FetchOptions struct {
 	// Policy is the trust policy of the log that anchors the save point.
 	Policy *anchor.Policy
-	// Sources are asked for it: multiaddrs that end in /p2p/<id>, URLs of
-	// gateways, archives (CAR files), folders of repositories, and /ipns/<name> of a
-	// log, for which the other ones are asked. What the policy names is asked too.
+	// Sources are asked for it, beside those that the policy names.
+	//
+	//   - a multiaddr that ends in /p2p/<id>: a libp2p peer
+	//   - a URL (http, https): a gateway, or else a tlog-tiles prefix (c2sp.org/tlog-tiles)
+	//   - a folder, or its file: URL: a repository, or else a tlog-tiles prefix
+	//   - a file: an archive (CAR)
+	//   - /ipns/<name>, /ipfs/<log root>: the log there, for which the others are asked.
+	//     What is found must extend the head of each log root: it is a floor.
+	//
+	// A tlog-tiles prefix has the log alone: save points come from other sources.
 	Sources []string
 	// AcceptStale takes a log that may not be the newest, where the policy demands to
 	// know. The result says so.
@@ -72,8 +77,8 @@ func (o FetchOptions) progress(p node.Progress) {
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, error) {
 	b = b.with(o.Policy)
 	defer b.repo.Blocks.Hold().Release()
-	archives, remotes, err := b.gather(ctx, o)
-	defer closeAll(remotes)
+	archives, sources, err := b.gather(ctx, o)
+	defer closeAll(sources)
 	var reasons []error
 	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
 		return Fetched{}, err
@@ -82,8 +87,8 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 		o.report("%v", err)
 		reasons = append(reasons, err)
 	}
-	if len(remotes) > 0 {
-		s, err := b.fetchFrom(ctx, ref, o, remotes)
+	if len(sources) > 0 {
+		s, err := b.fetchFrom(ctx, ref, o, sources)
 		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
 			return s, err
 		}
@@ -107,143 +112,10 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 	return Fetched{}, errors.Join(reasons...)
 }
 
-// gather sorts the sources, with those that the policy names, and prepares those that
-// are not files. It returns what it has prepared also with an error.
-func (b *Bank) gather(ctx context.Context, o FetchOptions) (archives []string, remotes []*source, err error) {
-	archives, given, err := sortSources(o.Sources)
-	if err != nil {
-		return nil, nil, err
-	}
-	all := append(slices.Clone(given), places(o.Policy)...)
-	slices.Sort(all)
-	all = slices.Compact(all)
-	if len(all) == 0 && len(archives) == 0 {
-		// A name can also be known here, with all that it stands for.
-		known := slices.ContainsFunc(o.names(), func(name string) bool { _, err := b.repo.Name(name); return err == nil })
-		switch {
-		case known:
-			r, err := node.Local(b.repo.Dir(), b.repo, nil)
-			if err != nil {
-				return nil, nil, err
-			}
-			return nil, []*source{{Remote: r}}, nil
-		case len(o.Sources) > 0:
-			return nil, nil, fmt.Errorf("%w: a name needs somebody to ask for it: give the URL of a gateway as well", ErrUsage)
-		}
-		return nil, nil, fmt.Errorf("%w: no source to ask", ErrUsage)
-	}
-	remotes, err = b.dial(ctx, all, o)
-	return archives, remotes, err
-}
-
-// names returns the IPNS names of the log: the policy's, and those among the sources.
-func (o FetchOptions) names() []string {
-	out := names(o.Policy)
-	for _, s := range o.Sources {
-		if name, ok := strings.CutPrefix(s, "/ipns/"); ok {
-			out = append(out, strings.TrimSuffix(name, "/"))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 // mustStop reports whether an error is evidence against the log itself: another
 // source that shows nothing of it must not make it forgotten.
 func mustStop(err error) bool {
 	return errors.Is(err, anchor.ErrFork) || errors.Is(err, anchor.ErrRollback)
-}
-
-// isPlace reports whether a source is one to be asked over the network.
-func isPlace(s string) bool {
-	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") || strings.Contains(s, "/p2p/")
-}
-
-// sortSources tells files from other sources, and leaves names out.
-func sortSources(sources []string) (archives, places []string, err error) {
-	for _, s := range sources {
-		switch {
-		case strings.HasPrefix(s, "/ipns/"):
-		case strings.Contains(s, "://") || strings.Contains(s, "/p2p/"):
-			places = append(places, s)
-		default:
-			st, err := os.Stat(s)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, nil, fmt.Errorf("%w: source: %w", ErrUsage, err)
-			}
-			if err != nil {
-				return nil, nil, err
-			}
-			if st.IsDir() {
-				places = append(places, s)
-			} else {
-				archives = append(archives, s)
-			}
-		}
-	}
-	return archives, places, nil
-}
-
-// dial prepares sources that are not files. A folder is opened as a repository. One
-// of several that cannot be used is reported and left out.
-func (b *Bank) dial(ctx context.Context, places []string, o FetchOptions) ([]*source, error) {
-	var out []*source
-	for _, place := range places {
-		s, err := b.dialOne(ctx, place)
-		if err != nil && len(places) == 1 {
-			return out, err
-		}
-		if err != nil {
-			o.report("source %s: %v", place, err)
-			continue
-		}
-		out = append(out, s)
-	}
-	if len(out) == 0 && len(places) > 0 {
-		return nil, fmt.Errorf("%w: none of the sources", node.ErrUnreachable)
-	}
-	return out, nil
-}
-
-// source is a place to ask, and the bank behind it if that is ours to close.
-type source struct {
-	*node.Remote
-	bank *Bank
-	// logless: it was reached and has no such log, or no gateway. It may have IPFS blocks, as any
-	// IPFS node may.
-	logless bool
-}
-
-func logless(sources []*source) []*source {
-	return slices.DeleteFunc(slices.Clone(sources), func(s *source) bool { return !s.logless })
-}
-
-func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
-	if strings.Contains(place, "://") || strings.Contains(place, "/p2p/") {
-		r, err := b.repo.Dial(place)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
-		}
-		return &source{Remote: r}, nil
-	}
-	bank, err := Open(ctx, place)
-	if err != nil {
-		return nil, err
-	}
-	r, err := node.Local(place, bank.repo, bank.LogRoot)
-	if err != nil {
-		return nil, errors.Join(err, bank.Close())
-	}
-	return &source{Remote: r, bank: bank}, nil
-}
-
-func closeAll(sources []*source) {
-	for _, s := range sources {
-		s.Close() // nothing was written through it
-		if s.bank != nil {
-			s.bank.Close()
-		}
-	}
 }
 
 func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Fetched, error) {
@@ -252,19 +124,16 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		return Fetched{}, err
 	}
 	o.report("log %s: size %d, verified: %s", d.Head.Origin, d.Head.Size, d.Freshness.Words())
-	var remotes []*node.Remote
-	for _, s := range d.sources {
-		remotes = append(remotes, s.Remote)
-	}
-	s, err := b.find(ctx, d.view, ref, remotes, o)
+	from := remotes(d.sources)
+	s, err := b.find(ctx, d.view, ref, from, o)
 	if unreadable(err) && ctx.Err() == nil {
-		s, err = b.find(ctx, d.shown, ref, remotes, o) // the bank's copy is damaged
+		s, err = b.find(ctx, d.shown, ref, from, o) // the bank's copy is damaged
 	}
 	if err != nil {
 		return Fetched{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	s, err = b.fetchSavepoint(ctx, s, remotes, o.progress)
+	s, err = b.fetchSavepoint(ctx, s, from, o.progress)
 	return Fetched{s, d.Freshness}, err
 }
 

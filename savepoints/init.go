@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -28,6 +29,20 @@ type InitOptions struct {
 	// Topic, if not empty, is what the trust policy says of a topic of the Hedera
 	// Consensus Service: TOPIC MIRROR-URL MIRROR-URL…. See [anchor.PolicyTopic].
 	Topic string
+}
+
+// Check reports whether a log can be made as o describes it. The error wraps ErrUsage.
+func (o InitOptions) Check() error {
+	origin := cmp.Or(o.Origin, "log.invalid")
+	if err := anchor.CheckOrigin(origin); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	_, vkey, err := anchor.GenerateKey(origin)
+	if err != nil {
+		return err
+	}
+	_, err = o.policy(vkey, nameScheme+"name")
+	return err
 }
 
 // Init makes a repository with a log of its own in dir, which must be empty or
@@ -144,11 +159,19 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	if err != nil {
 		return nil // cut short by a crash
 	}
-	h, ok, err := anchor.LoadHead(ctx, logStore{repo.Blocks, repo}, p)
-	if err == nil && ok && h.Size > 0 {
-		err = fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+	for _, name := range []string{anchor.HeadName(p.Origin), anchor.PendingName(p.Origin)} {
+		head, err := repo.Head(ctx, name)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			continue
+		}
+		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
+			return fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+		}
 	}
-	return err
+	return nil
 }
 
 func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, nameKey, policy []byte) error {

@@ -140,7 +140,7 @@ func trusting(t *testing.T, b, of *savepoints.Bank) (*savepoints.Bank, *anchor.P
 	return b, p
 }
 
-func take(t *testing.T, b *savepoints.Bank, s savepoints.Source, policy string) savepoints.Taken {
+func take(t testing.TB, b *savepoints.Bank, s savepoints.Source, policy string) savepoints.Taken {
 	t.Helper()
 	taken, err := b.Take(ctx, s, savepoints.TakeOptions{Policy: policy})
 	must(t, err)

@@ -207,6 +207,9 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 		s, err := openProof(p, proof)
 		if err != nil {
 			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+			if p.Origin == b.Origin() {
+				err = errors.Join(err, b.notWhole())
+			}
 		}
 		if more, err := f(s, err); err != nil || !more {
 			return err
@@ -216,8 +219,9 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 }
 
 // Resolve finds a save point that the bank holds. origin says in which log; if
-// it is empty there must be only one that has such a save point. The error wraps
-// ErrNotFound, ErrAmbiguous or ErrDamaged.
+// it is empty there must be only one that has such a save point, not counting a log
+// from which the bank's own took the policy over. The error wraps ErrNotFound,
+// ErrAmbiguous or ErrDamaged.
 func (b *Bank) Resolve(ctx context.Context, ref Ref, origin string) (Savepoint, error) {
 	var candidates []Savepoint
 	err := b.each(ctx, func(s Savepoint) (bool, error) {
@@ -226,6 +230,9 @@ func (b *Bank) Resolve(ctx context.Context, ref Ref, origin string) (Savepoint, 
 		}
 		return true, nil
 	})
+	if err == nil {
+		candidates, err = b.withoutPredecessors(ctx, candidates)
+	}
 	if err != nil {
 		return Savepoint{}, err
 	}

@@ -344,7 +344,7 @@ func (t *take) triggers() []dag.Trigger {
 // manifest completes the manifest with its place in the history and puts it. One
 // that a crash left pending is used again if it says the same and the log has
 // nothing newer, so that the save point keeps the CID that somebody may have seen;
-// else its pin is removed.
+// else its pin is removed, unless the note is an old one and the log has it.
 func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) {
 	m.Epoch, m.Sequence = t.epoch, 1
 	m.Time = t.b.ledger.now(t.o.Now)
@@ -364,7 +364,7 @@ func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) 
 			return block, err
 		}
 	}
-	if c.Defined() {
+	if c.Defined() && !t.b.ledger.history.Keeps(t.key, c) {
 		if err := t.b.repo.Unpin(c); err != nil {
 			return dag.Block{}, err
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -114,6 +115,12 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 		return fmt.Errorf("%w: the trust policy of %s names no quorum. If another host still writes the log, or a source shows an old copy, going on from here forks it for ever; --unwitnessed says that this cannot be",
 			ErrUnwitnessed, p.Origin)
 	}
+	if p.PrivateIDs && keys.files[policyKeyFile] == nil {
+		return fmt.Errorf("%w: %s names policies by hashes under a key (%s) that is not among these; what \"key export\" wrote has it", ErrKeys, p.Origin, policyKeyFile)
+	}
+	if keys.files[nameKeyFile] == nil && len(names(p)) > 0 && o.Report != nil {
+		o.Report("log %s: the key of its IPNS name (%s) is not here, so the name stays behind", p.Origin, nameKeyFile)
+	}
 	b = b.with(p)
 	defer b.repo.Blocks.Hold().Release()
 	v, err := b.newestOf(ctx, p, o)
@@ -154,20 +161,16 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		}
 		return v, nil
 	}
-	archives, places, err := sortSources(o.Sources)
-	if err != nil {
-		return nil, err
-	}
-	if len(places) == 0 {
-		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
-	}
 	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.Unwitnessed, Report: o.Report}
-	remotes, err := b.dial(ctx, places, fetch)
-	defer closeAll(remotes)
+	archives, sources, err := b.gather(ctx, fetch)
+	defer closeAll(sources)
+	if err == nil && len(sources) == 0 {
+		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.discover(ctx, fetch, remotes)
+	d, err := b.discover(ctx, fetch, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -181,15 +184,15 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 // copied copies a log, which is to be continued here, up to the head that was found.
 func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anchor.View, error) {
 	var errs []error
-	for _, s := range d.sources {
-		h, err := anchor.Mirror(ctx, b.store, s.Log(p.Origin), p)
+	for _, shown := range d.heads {
+		h, err := anchor.Mirror(ctx, b.store, shown.prefix, p)
 		switch {
 		case err == nil && h.Size >= d.Head.Size:
 			return b.view(ctx, p)
 		case err == nil:
 			err = fmt.Errorf("%w: it has only %d entries", anchor.ErrUnavailable, h.Size)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+		errs = append(errs, fmt.Errorf("%s: %w", shown.source.Name, err))
 	}
 	return nil, errors.Join(errs...)
 }
@@ -458,4 +461,38 @@ func (b *Bank) newestHeld(ctx context.Context, origin, policy string) (*Savepoin
 		return true, nil
 	})
 	return newest, err
+}
+
+// withoutPredecessors leaves out save points of logs from which the bank's own log took
+// the policy over, where that has one too: the policy runs there now. Only the own log
+// may say so: another one could claim any policy.
+func (b *Bank) withoutPredecessors(ctx context.Context, candidates []Savepoint) ([]Savepoint, error) {
+	own := func(s Savepoint) bool { return s.Origin == b.Origin() }
+	others := func(s Savepoint) bool { return !own(s) }
+	if !slices.ContainsFunc(candidates, own) || !slices.ContainsFunc(candidates, others) {
+		return candidates, nil
+	}
+	v, err := b.view(ctx, b.own)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[entry.PolicyKey]string{}
+	for e, err := range v.Entries(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		said, err := entry.Decode(e.Record)
+		if t, ok := said.(*entry.Takeover); err == nil && ok && t.Previous != nil {
+			taken[t.Policy] = t.Previous.Origin
+			continue
+		}
+		break // takeovers from other logs come first
+	}
+	predecessors := map[string]bool{}
+	for _, s := range candidates {
+		if own(s) {
+			predecessors[taken[s.Entry.Policy]] = true
+		}
+	}
+	return slices.DeleteFunc(candidates, func(s Savepoint) bool { return others(s) && predecessors[s.Origin] }), nil
 }

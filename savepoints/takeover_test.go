@@ -113,6 +113,28 @@ func TestContinue(t *testing.T) {
 	}
 }
 
+// A mirror that has nothing but the files of the log is enough to continue it.
+func TestContinueFromPrefix(t *testing.T) {
+	w := newRegulator(t)
+	old := newWitnessedBank(t, w)
+	takeWitnessed(t, old, 1)
+	mirror := t.TempDir()
+	copyLog(t, old, mirror)
+	dir := filepath.Join(t.TempDir(), "next")
+	o := savepoints.ContinueOptions{Keys: keysOf(t, old), Sources: []string{"/ipns/k51"}}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("a name that nobody is asked for: %v", err)
+	}
+	o.Sources = []string{mirror}
+	b, err := continueOn(t, dir, o)
+	must(t, err)
+	must(t, b.LogError())
+	must(t, b.VerifyLog(ctx, old.Origin()))
+	if h := mustHead(t, b); h.Size < 2 {
+		t.Errorf("size %d", h.Size)
+	}
+}
+
 // A source that shows an old log, or another one, is told by the witness.
 func TestContinueFromAnOldSource(t *testing.T) {
 	w := newRegulator(t)

@@ -41,7 +41,10 @@ names witnesses they are asked whether they know of anything newer. A fetch that
 was interrupted goes on where it was. A repository is made if there is none.
 
 SOURCE is the URL of a gateway, a multiaddr with /p2p/, a folder of a repository,
-an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
+an archive, or /ipns/NAME or /ipfs/LOG-ROOT of the log, for which the other sources are
+asked. The head in a log root is a floor: what is found must extend it. A URL or a folder
+(file:///DIR too) can also be a tlog-tiles prefix, which has the log alone: the save point
+comes from the other sources.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])

@@ -62,14 +62,19 @@ copy of its log.key, with --trust, or what "key export" wrote, with -i.
 			return e.result(map[string]string{"repo": dir, "origin": b.Origin(), "trust": policy}, "%s\n", dir)
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the log (may be repeated)")
-	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
-	cmd.Flags().BoolVar(&o.PrivateIDs, "private-ids", false, "name policies in the log so that their ids cannot be guessed")
-	cmd.Flags().StringVar(&o.Topic, "hcs", "", "`\"TOPIC MIRROR-URL MIRROR-URL\"`: a topic of the Hedera Consensus Service for the log's heads")
-	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the log, such as log.example.org/prod (default: a random one)")
+	newLogFlags(cmd, &o)
 	cmd.Flags().StringVar(&c.file, "log-key", "", "continue the log whose key is in `FILE`")
 	cmd.Flags().StringArrayVar(&c.from, "from", nil, "`SOURCE` of the log to be continued (may be repeated)")
 	trustFlag(cmd, &trust)
 	c.flags(cmd)
 	return cmd
+}
+
+// newLogFlags are those that describe a log to be made.
+func newLogFlags(cmd *cobra.Command, o *savepoints.InitOptions) {
+	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the new log (may be repeated)")
+	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
+	cmd.Flags().BoolVar(&o.PrivateIDs, "private-ids", false, "name policies in the new log so that their ids cannot be guessed")
+	cmd.Flags().StringVar(&o.Topic, "hcs", "", "`\"TOPIC MIRROR-URL MIRROR-URL\"`: a topic of the Hedera Consensus Service for the new log's heads")
+	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the new log, such as log.example.org/prod (default: a random one)")
 }

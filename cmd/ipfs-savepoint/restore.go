@@ -38,7 +38,8 @@ run the same command again: what was fetched is kept.
 
 To let the policy go on here, --log-key continues its log with the log's key (see
 "init"); where the key is lost, --new-log begins another log, whose first entry
-names the old one. Whoever reads needs the trust policy of the new log then.`,
+names the old one, and which --witness, --quorum, --origin and --private-ids
+describe as at "init". Whoever reads needs the trust policy of the new log then.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])
@@ -84,6 +85,7 @@ names the old one. Whoever reads needs the trust policy of the new log then.`,
 	o.add(cmd, "default: the repository itself")
 	cmd.Flags().StringVar(&next.file, "log-key", "", "then continue the policy's log, whose key is in `FILE`")
 	cmd.Flags().BoolVar(&next.newLog, "new-log", false, "then begin a new log with a takeover of the policy")
+	newLogFlags(cmd, &next.init)
 	next.flags(cmd)
 	return cmd
 }

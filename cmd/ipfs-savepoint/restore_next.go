@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -12,6 +13,7 @@ import (
 type afterRestore struct {
 	continuing
 	newLog bool
+	init   savepoints.InitOptions // of the new log
 
 	keys      savepoints.Keys
 	savepoint savepoints.Savepoint
@@ -20,6 +22,9 @@ type afterRestore struct {
 
 // prepareNext refuses what could not be done later, before anything is restored.
 func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
+	if !n.newLog && !reflect.ValueOf(n.init).IsZero() {
+		return usagef("--witness, --quorum, --origin and --private-ids describe a log that --new-log begins")
+	}
 	if n.file == "" && !n.newLog {
 		return nil
 	}
@@ -34,7 +39,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
 		}
-		return nil
+		return n.init.Check()
 	}
 	keys, err := e.keys(n.continuing, trust)
 	n.keys = keys
@@ -60,7 +65,7 @@ func (e *env) goOn(ctx context.Context, n afterRestore) error {
 		err = e.continueLog(ctx, n.keys, n.continuing)
 	case n.newLog:
 		err = e.takeOver(func(dir string) (*savepoints.Bank, error) {
-			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from)})
+			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from), Init: n.init})
 		})
 	}
 	if err != nil {

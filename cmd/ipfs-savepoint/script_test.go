@@ -247,6 +247,9 @@ func exchange(ts *testscript.TestScript, method, status, url, body string, heade
 	for _, h := range headers {
 		key, value, _ := strings.Cut(h, "=")
 		req.Header.Set(key, value)
+		if key == "Host" {
+			req.Host = value
+		}
 	}
 	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
 	ts.Check(err)
@@ -279,7 +282,7 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// cmdAwaitGet waits until a gateway has something.
+// cmdAwaitGet waits until a gateway has something, which holds a text.
 func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
 	client := &http.Client{Timeout: 5 * time.Second}
 	until(ts, args[0], func() bool {
@@ -288,7 +291,8 @@ func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
 			return false
 		}
 		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK && strings.Contains(string(body), strings.Join(args[1:], " "))
 	})
 }
 

@@ -2,6 +2,7 @@ package entry
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,35 +30,39 @@ var (
 // without gaps, in the policy's present epoch, which only a takeover raises, by one.
 // Heights rise within an epoch. A retire names a save point of its policy that was not
 // retired before. An entry of no policy has the largest epoch so far.
-type History struct {
-	origin   string
-	next     int64 // index that was not given yet
-	began    bool
-	first    Common
-	imported bool // the first entry is a takeover from another log
-	frozen   bool
-	epoch    uint64
-	time     time.Time
-	policies map[PolicyKey]*policy
+//
+// As JSON it can be kept, to go on later with the entries that follow.
+type History struct{ said said }
+
+// said is what is known of a log. Its fields are exported for their JSON only.
+type said struct {
+	Origin   string
+	Next     int64   // index that was not given yet
+	First    *Common // nil: there was none
+	Imported bool    // the first entry is a takeover from another log
+	Frozen   bool
+	Epoch    uint64
+	Time     time.Time
+	Policies map[PolicyKey]*policy
 }
 
 // policy is what a log says of a policy.
 type policy struct {
-	epoch uint64
-	// opened is the index of the takeover that opened the epoch, -1 in epoch 0.
-	opened int64
-	last   *Anchored
-	high   *Anchored // the newest of the epoch that has a height
-	// previous is the log that it was taken over from, if it was.
-	previous   *Previous
-	savepoints map[uint64]place
+	Epoch uint64
+	// Opened is the index of the takeover that opened the epoch, -1 in epoch 0.
+	Opened int64
+	Last   *Anchored
+	High   *Anchored // the newest of the epoch that has a height
+	// Previous is the log that it was taken over from, if it was.
+	Previous   *Previous
+	Savepoints map[uint64]place // by sequence
 }
 
 // place is where a save point is in the log.
 type place struct {
-	index   int64
-	cid     cid.Cid
-	retired bool
+	Index   int64
+	CID     cid.Cid
+	Retired bool `json:",omitempty"`
 }
 
 // Anchored is a save point and where the log has it.
@@ -68,52 +73,52 @@ type Anchored struct {
 
 // NewHistory returns the history of an empty log.
 func NewHistory(origin string) *History {
-	return &History{origin: origin, policies: map[PolicyKey]*policy{}}
+	return &History{said{Origin: origin, Policies: map[PolicyKey]*policy{}}}
 }
 
 // Add takes the entry at an index of the log. The error is that of Check; one that was
 // given before is passed over.
 func (h *History) Add(index int64, e Entry) error {
-	if index < h.next {
+	if index < h.said.Next {
 		return nil
 	}
-	h.next = index + 1
+	h.said.Next = index + 1
 	if err := h.Check(e); err != nil {
-		return fmt.Errorf("entry %d: %w", index, err)
+		return err
 	}
 	c := e.Base()
-	if !h.began {
-		h.began, h.first = true, c
+	if h.said.First == nil {
+		h.said.First = &c
 		t, ok := e.(*Takeover)
-		h.imported = ok && t.Previous != nil
+		h.said.Imported = ok && t.Previous != nil
 	}
-	h.time, h.epoch = c.Time, max(h.epoch, c.Epoch)
+	h.said.Time, h.said.Epoch = c.Time, max(h.said.Epoch, c.Epoch)
 	switch e := e.(type) {
 	case *Savepoint:
-		p := h.policies[e.Policy]
+		p := h.said.Policies[e.Policy]
 		if p == nil {
-			p = &policy{savepoints: map[uint64]place{}, opened: -1}
-			h.policies[e.Policy] = p
+			p = &policy{Savepoints: map[uint64]place{}, Opened: -1}
+			h.said.Policies[e.Policy] = p
 		}
-		p.last = &Anchored{index, *e}
+		p.Last = &Anchored{index, *e}
 		if e.Height != nil {
-			p.high = p.last
+			p.High = p.Last
 		}
-		p.savepoints[e.Sequence] = place{index: index, cid: e.Savepoint}
+		p.Savepoints[e.Sequence] = place{Index: index, CID: e.Savepoint}
 	case *Retire:
-		p := h.policies[e.Policy]
-		at := p.savepoints[e.Sequence]
-		at.retired = true
-		p.savepoints[e.Sequence] = at
+		p := h.said.Policies[e.Policy]
+		at := p.Savepoints[e.Sequence]
+		at.Retired = true
+		p.Savepoints[e.Sequence] = at
 	case *Takeover:
-		p := h.policies[e.Policy]
+		p := h.said.Policies[e.Policy]
 		if p == nil {
-			p = &policy{savepoints: map[uint64]place{}, previous: e.Previous}
-			h.policies[e.Policy] = p
+			p = &policy{Savepoints: map[uint64]place{}, Previous: e.Previous}
+			h.said.Policies[e.Policy] = p
 		}
-		p.epoch, p.opened, p.high = e.Epoch, index, nil
+		p.Epoch, p.Opened, p.High = e.Epoch, index, nil
 	case *Freeze:
-		h.frozen = true
+		h.said.Frozen = true
 	}
 	return nil
 }
@@ -122,14 +127,14 @@ func (h *History) Add(index int64, e Entry) error {
 func (h *History) Check(e Entry) error {
 	c := e.Base()
 	switch {
-	case h.frozen:
+	case h.said.Frozen:
 		return ErrFrozen
-	case c.Origin != h.origin:
-		return broken("it says log %q, this is %q", c.Origin, h.origin)
-	case h.began && c.Instance != h.first.Instance:
-		return broken("it is of instance %x, the log of %x", c.Instance, h.first.Instance)
-	case c.Time.Before(h.time):
-		return broken("time %v is before the newest entry's %v", c.Time, h.time)
+	case c.Origin != h.said.Origin:
+		return broken("it says log %q, this is %q", c.Origin, h.said.Origin)
+	case h.said.First != nil && c.Instance != h.said.First.Instance:
+		return broken("it is of instance %x, the log of %x", c.Instance, h.said.First.Instance)
+	case c.Time.Before(h.said.Time):
+		return broken("time %v is before the newest entry's %v", c.Time, h.said.Time)
 	}
 	switch e := e.(type) {
 	case *Savepoint:
@@ -139,8 +144,8 @@ func (h *History) Check(e Entry) error {
 	case *Takeover:
 		return h.checkTakeover(e)
 	}
-	if c.Epoch != h.epoch {
-		return broken("it says epoch %d, the log has %d", c.Epoch, h.epoch)
+	if c.Epoch != h.said.Epoch {
+		return broken("it says epoch %d, the log has %d", c.Epoch, h.said.Epoch)
 	}
 	return nil
 }
@@ -150,53 +155,53 @@ func broken(format string, args ...any) error {
 }
 
 func (h *History) checkSavepoint(s *Savepoint) error {
-	p := h.policies[s.Policy]
+	p := h.said.Policies[s.Policy]
 	switch {
 	case p == nil && (s.Epoch != 0 || s.Sequence != 1):
 		return broken("epoch %d, sequence %d is the policy's first", s.Epoch, s.Sequence)
 	case p == nil:
 		return nil
-	case s.Epoch != p.epoch:
-		return broken("epoch %d, the policy is in epoch %d", s.Epoch, p.epoch)
-	case p.last != nil && s.Sequence != p.last.Entry.Sequence+1:
-		return broken("sequence %d follows sequence %d", s.Sequence, p.last.Entry.Sequence)
-	case p.high != nil && s.Height != nil && *s.Height <= *p.high.Entry.Height:
-		return broken("height %d does not follow height %d", *s.Height, *p.high.Entry.Height)
+	case s.Epoch != p.Epoch:
+		return broken("epoch %d, the policy is in epoch %d", s.Epoch, p.Epoch)
+	case p.Last != nil && s.Sequence != p.Last.Entry.Sequence+1:
+		return broken("sequence %d follows sequence %d", s.Sequence, p.Last.Entry.Sequence)
+	case p.High != nil && s.Height != nil && *s.Height <= *p.High.Entry.Height:
+		return broken("height %d does not follow height %d", *s.Height, *p.High.Entry.Height)
 	}
 	return nil
 }
 
 func (h *History) checkRetire(r *Retire) error {
-	p := h.policies[r.Policy]
+	p := h.said.Policies[r.Policy]
 	if p == nil {
 		return broken("the policy has no save points")
 	}
-	at, ok := p.savepoints[r.Sequence]
+	at, ok := p.Savepoints[r.Sequence]
 	switch {
-	case !ok || at.cid != r.Savepoint:
+	case !ok || at.CID != r.Savepoint:
 		return broken("the policy's save point %d is not %s", r.Sequence, r.Savepoint)
-	case at.retired:
+	case at.Retired:
 		return broken("save point %s was retired before", r.Savepoint)
-	case r.Epoch != p.epoch:
-		return broken("epoch %d, the policy is in epoch %d", r.Epoch, p.epoch)
+	case r.Epoch != p.Epoch:
+		return broken("epoch %d, the policy is in epoch %d", r.Epoch, p.Epoch)
 	}
 	return nil
 }
 
 func (h *History) checkTakeover(t *Takeover) error {
-	p := h.policies[t.Policy]
+	p := h.said.Policies[t.Policy]
 	switch {
 	case t.Previous == nil && p == nil:
 		return broken("a policy is taken over that the log does not know")
-	case t.Previous == nil && t.Epoch != p.epoch+1:
-		return broken("epoch %d follows epoch %d", t.Epoch, p.epoch)
+	case t.Previous == nil && t.Epoch != p.Epoch+1:
+		return broken("epoch %d follows epoch %d", t.Epoch, p.Epoch)
 	case t.Previous == nil:
 		return nil
 	case p != nil:
 		return broken("a policy is taken over from another log that is in this one")
-	case t.Previous.Origin == h.origin:
+	case t.Previous.Origin == h.said.Origin:
 		return broken("a policy is taken over from this log as if from another")
-	case h.began && !h.imported:
+	case h.said.First != nil && !h.said.Imported:
 		return broken("a policy is taken over from another log, which this one does not continue")
 	case t.Epoch == 0:
 		return broken("a takeover to epoch 0")
@@ -205,21 +210,26 @@ func (h *History) checkTakeover(t *Takeover) error {
 }
 
 // Began returns what the first entry says, and whether there is one.
-func (h *History) Began() (Common, bool) { return h.first, h.began }
+func (h *History) Began() (Common, bool) {
+	if h.said.First == nil {
+		return Common{}, false
+	}
+	return *h.said.First, true
+}
 
 // Time is that of the newest entry.
-func (h *History) Time() time.Time { return h.time }
+func (h *History) Time() time.Time { return h.said.Time }
 
 // Epoch is the largest of all entries.
-func (h *History) Epoch() uint64 { return h.epoch }
+func (h *History) Epoch() uint64 { return h.said.Epoch }
 
 // Frozen reports whether nothing may follow.
-func (h *History) Frozen() bool { return h.frozen }
+func (h *History) Frozen() bool { return h.said.Frozen }
 
 // Policies returns the keys of all policies, sorted.
 func (h *History) Policies() []PolicyKey {
 	var keys []PolicyKey
-	for k := range h.policies {
+	for k := range h.said.Policies {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b PolicyKey) int { return bytes.Compare(a[:], b[:]) })
@@ -228,8 +238,8 @@ func (h *History) Policies() []PolicyKey {
 
 // EpochOf returns the epoch that a policy is in, and whether the log knows the policy.
 func (h *History) EpochOf(k PolicyKey) (uint64, bool) {
-	if p := h.policies[k]; p != nil {
-		return p.epoch, true
+	if p := h.said.Policies[k]; p != nil {
+		return p.Epoch, true
 	}
 	return 0, false
 }
@@ -237,16 +247,16 @@ func (h *History) EpochOf(k PolicyKey) (uint64, bool) {
 // OpenedAt returns the index of the takeover that opened the epoch that a policy is in; -1
 // if there was none.
 func (h *History) OpenedAt(k PolicyKey) int64 {
-	if p := h.policies[k]; p != nil {
-		return p.opened
+	if p := h.said.Policies[k]; p != nil {
+		return p.Opened
 	}
 	return -1
 }
 
 // Last returns the newest save point of a policy; nil if there is none.
 func (h *History) Last(k PolicyKey) *Anchored {
-	if p := h.policies[k]; p != nil {
-		return p.last
+	if p := h.said.Policies[k]; p != nil {
+		return p.Last
 	}
 	return nil
 }
@@ -254,8 +264,8 @@ func (h *History) Last(k PolicyKey) *Anchored {
 // High returns the newest save point of a policy's present epoch that has a height; nil
 // if there is none.
 func (h *History) High(k PolicyKey) *Anchored {
-	if p := h.policies[k]; p != nil {
-		return p.high
+	if p := h.said.Policies[k]; p != nil {
+		return p.High
 	}
 	return nil
 }
@@ -263,17 +273,66 @@ func (h *History) High(k PolicyKey) *Anchored {
 // TakenFrom returns the log from which a policy was taken over into this one; nil if it
 // was not.
 func (h *History) TakenFrom(k PolicyKey) *Previous {
-	if p := h.policies[k]; p != nil {
-		return p.previous
+	if p := h.said.Policies[k]; p != nil {
+		return p.Previous
 	}
 	return nil
 }
 
 // Retired returns the index of a save point's entry, and whether it was retired.
 func (h *History) Retired(k PolicyKey, sequence uint64) (index int64, retired bool) {
-	if p := h.policies[k]; p != nil {
-		at, ok := p.savepoints[sequence]
-		return at.index, ok && at.retired
+	if p := h.said.Policies[k]; p != nil {
+		at, ok := p.Savepoints[sequence]
+		return at.Index, ok && at.Retired
 	}
 	return 0, false
+}
+
+// Keeps reports whether a policy has a save point with that manifest which was not
+// retired.
+func (h *History) Keeps(k PolicyKey, manifest cid.Cid) bool {
+	p := h.said.Policies[k]
+	if p == nil {
+		return false
+	}
+	for _, at := range p.Savepoints {
+		if at.CID == manifest && !at.Retired {
+			return true
+		}
+	}
+	return false
+}
+
+// Savepoints counts the save points of all policies, retired ones included.
+func (h *History) Savepoints() int64 {
+	n := 0
+	for _, p := range h.said.Policies {
+		n += len(p.Savepoints)
+	}
+	return int64(n)
+}
+
+// Next is the index of the first entry that it was not given.
+func (h *History) Next() int64 { return h.said.Next }
+
+// MarshalJSON returns what [History.UnmarshalJSON] reads, about 130 bytes for a save
+// point.
+func (h *History) MarshalJSON() ([]byte, error) { return json.Marshal(h.said) }
+
+// UnmarshalJSON takes up where the history was that MarshalJSON was called on.
+func (h *History) UnmarshalJSON(data []byte) error {
+	var s said
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("history of a log: %w", err)
+	}
+	if s.Policies == nil {
+		return errors.New("history of a log: no policies")
+	}
+	for key, p := range s.Policies {
+		if p == nil || p.Savepoints == nil || p.High != nil && p.High.Entry.Height == nil {
+			return fmt.Errorf("history of a log: policy %x is not whole", key)
+		}
+	}
+	h.said = s
+	return nil
 }

@@ -1,8 +1,11 @@
 package entry_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -208,6 +211,12 @@ func TestHistoryProperties(t *testing.T) {
 				}
 			}
 			before := h.Check(e)
+			if rapid.IntRange(0, 3).Draw(rt, "kept as JSON") == 0 {
+				h = kept(rt, h)
+				if got := h.Check(e); fmt.Sprint(got) != fmt.Sprint(before) {
+					rt.Fatalf("Check says %v, after it was kept %v", before, got)
+				}
+			}
 			if after := h.Add(int64(i), e); (before == nil) != (after == nil) {
 				rt.Fatalf("Check says %v, Add %v", before, after)
 			}
@@ -217,6 +226,34 @@ func TestHistoryProperties(t *testing.T) {
 		}
 		checkLog(rt, log)
 	})
+}
+
+// kept is a history that was written down and read again.
+func kept(t rapid.TB, h *entry.History) *entry.History {
+	data, err := json.Marshal(h)
+	must(t, err)
+	var again entry.History
+	must(t, json.Unmarshal(data, &again))
+	data2, err := json.Marshal(&again)
+	must(t, err)
+	if !bytes.Equal(data, data2) || again.Savepoints() != h.Savepoints() || again.Next() != h.Next() {
+		t.Fatalf("%s became %s", data, data2)
+	}
+	return &again
+}
+
+func TestHistoryThatIsNotOne(t *testing.T) {
+	for _, text := range []string{
+		`[]`, `{}`, `{"Policies":{"00":{}}}`, `{"Policies":{"xx":null}}`,
+		`{"Policies":{"` + strings.Repeat("00", 32) + `":null}}`,
+		`{"Policies":{"` + strings.Repeat("00", 32) + `":{"Epoch":1}}}`,
+		`{"Policies":{"` + strings.Repeat("00", 32) + `":{"Savepoints":{},"High":{"Index":1}}}}`,
+	} {
+		var h entry.History
+		if err := json.Unmarshal([]byte(text), &h); err == nil {
+			t.Errorf("%s is taken for a history", text)
+		}
+	}
 }
 
 func checkLog(rt *rapid.T, log []entry.Entry) {

@@ -3,6 +3,8 @@ package entry
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"hash"
 )
 
@@ -45,4 +47,16 @@ func (n Naming) Key(instance [16]byte, policyID string) (PolicyKey, bool) {
 func KeyOf(instance [16]byte, policyID string) PolicyKey {
 	k, _ := Naming{}.Key(instance, policyID)
 	return k
+}
+
+// MarshalText returns the key in hexadecimal.
+func (k PolicyKey) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[:]), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (k *PolicyKey) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(k)) {
+		return fmt.Errorf("policy key of %d digits, not %d", len(text), hex.EncodedLen(len(k)))
+	}
+	_, err := hex.Decode(k[:], text)
+	return err
 }
