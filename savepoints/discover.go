@@ -1,7 +1,6 @@
 package savepoints
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,22 +8,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
-)
-
-// Freshness says what is known of whether the head that was read is the newest.
-type Freshness string
-
-const (
-	// FreshnessUnknown: the trust policy names no witnesses, so nobody can say.
-	FreshnessUnknown Freshness = "unknown"
-	// FreshnessWitnessed: a quorum of the policy's witnesses says that they have seen
-	// nothing newer, now or within the policy's max-age.
-	FreshnessWitnessed Freshness = "witnessed"
-	// FreshnessStaleAccepted: it should be known and is not, and the caller took it all
-	// the same.
-	FreshnessStaleAccepted Freshness = "stale-accepted"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
 )
 
 // Discovery is the newest head of a log that the sources show, verified.
@@ -56,12 +40,14 @@ const (
 // of o, those that the trust policy names, and what the policy's IPNS names stand for
 // there. Every head must be accepted by the policy and be consistent with every other
 // one, with the policy's floor, and with what the bank has seen before. Then the policy's
-// witnesses are asked whether they have seen a larger log.
+// witnesses are asked whether they have seen a larger log. Where the policy names a topic
+// of a public ledger, that is read meanwhile: the head must extend the newest one there.
 //
 // Outcomes: anchor.ErrFork, with the evidence kept in the repository, anchor.ErrRollback,
-// anchor.ErrStale if the policy demands witnesses, or an age, and the head cannot be
-// shown to be fresh (unless AcceptStale), node.ErrUnreachable and others if no source
-// shows a trusted head. Their texts say what to do.
+// anchor.ErrStale if the policy demands witnesses, a ledger, or an age, and the head cannot
+// be shown to be fresh (unless AcceptStale), hcs.ErrChain and hcs.ErrDisagree if the
+// ledger's mirror nodes lie (unless AcceptStale), node.ErrUnreachable and others if no
+// source shows a trusted head. Their texts say what to do.
 func (b *Bank) Discover(ctx context.Context, o FetchOptions) (Discovery, error) {
 	_, sources, err := b.gather(ctx, o)
 	defer closeAll(sources)
@@ -73,9 +59,20 @@ func (b *Bank) Discover(ctx context.Context, o FetchOptions) (Discovery, error) 
 
 // discover is Discover with sources that stay open.
 func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
-	d, err := b.newest(ctx, o, sources)
+	t := b.readTopic(ctx, o.Policy)
+	defer t.stop()
+	return b.discoverBeside(ctx, o, sources, t)
+}
+
+// discoverBeside is discover with a reading of the policy's topic.
+func (b *Bank) discoverBeside(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
+	d, err := b.newest(ctx, o, sources, t)
+	if t != nil && errors.Is(err, anchor.ErrRollback) {
+		// The log may have grown, and its head been published, since the source was asked.
+		d, err = b.newest(ctx, o, sources, t)
+	}
 	if err == nil {
-		err = b.freshen(ctx, o, &d)
+		err = b.freshen(ctx, o, &d, t)
 	}
 	if err != nil {
 		return Discovery{}, b.advise(err)
@@ -86,9 +83,12 @@ func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) 
 	return d, nil
 }
 
+// errWithheld: there is a larger head than the one that was taken.
+var errWithheld = errors.New("entries are not given")
+
 // newest finds the largest head whose newest entries can be read, and requires that it
 // extends all others and what was seen before.
-func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
+func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
 	shown, reasons := b.heads(ctx, o, sources)
 	var d Discovery
 	var best shownHead
@@ -108,7 +108,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 			} else {
 				o.report("source %s: %v", h.source.Name, err)
 				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
-				d.Stale = fmt.Errorf("%w: %s shows a head of size %d whose entries it does not give", anchor.ErrStale, h.source.Name, h.view.Head().Size)
+				d.Stale = fmt.Errorf("%w: %w: %s shows a head of size %d", anchor.ErrStale, errWithheld, h.source.Name, h.view.Head().Size)
 				continue
 			}
 		}
@@ -132,7 +132,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 	if err := d.consistent(ctx, best, shown); err != nil {
 		return d, err
 	}
-	if err := b.overtake(ctx, o.Policy, best, &d); err != nil {
+	if err := b.overtake(ctx, o, best, &d, t); err != nil {
 		return d, fmt.Errorf("%s: %w", best.source.Name, err)
 	}
 	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
@@ -180,14 +180,15 @@ const seenKind = "seen"
 
 // overtake compares the best head with what the bank knows of the log, which must not be
 // more, and has it remember this head. A copy of the log that the bank follows is brought
-// up to it. The log that is written here is never moved by what somebody else shows: a
+// up to it. Before that it must extend what the ledger knows. The log that is written here is never moved by what somebody else shows: a
 // head of it that is larger than the own one says that this repository was rolled back.
-func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d *Discovery) error {
+func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *Discovery, t *topicReading) error {
+	p := o.Policy
 	if p.Origin == b.Origin() {
 		own, err := b.view(ctx, p)
 		switch {
 		case unreadable(err) && ctx.Err() == nil:
-			return nil // damaged here: the source's is to heal it
+			return t.check(ctx, o, best.view) // damaged here: the source's is to heal it
 		case err != nil:
 			return err
 		case d.Head.Size > own.Head().Size:
@@ -197,7 +198,10 @@ func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d
 			return rolledBack(own.Head(), d.Head)
 		}
 		d.view, d.Head = own, own.Head()
-		return nil
+		return t.check(ctx, o, own)
+	}
+	if err := t.check(ctx, o, best.view); err != nil {
+		return err
 	}
 	seen, ok, err := b.seen(p)
 	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
@@ -249,90 +253,6 @@ func (b *Bank) remember(h, seen anchor.Head) error {
 	return b.repo.PutRecord(seenKind, LogID(h.Origin), h.Checkpoint)
 }
 
-// freshen finds out whether the head is the newest.
-func (b *Bank) freshen(ctx context.Context, o FetchOptions, d *Discovery) error {
-	d.Freshness = FreshnessUnknown
-	stale := d.Stale
-	var err error
-	if stale == nil {
-		if o.Policy.Quorum {
-			err = b.askWitnesses(ctx, o, d.view)
-		} else {
-			err = checkAge(ctx, o.Policy, d.view)
-		}
-		if errors.Is(err, anchor.ErrStale) {
-			stale, err = err, nil
-		}
-	}
-	switch {
-	case err != nil:
-		return err
-	case stale == nil && o.Policy.Quorum:
-		d.Freshness = FreshnessWitnessed
-	case stale != nil && o.AcceptStale:
-		d.Freshness, d.Stale = FreshnessStaleAccepted, stale
-	case stale != nil:
-		return stale
-	}
-	return nil
-}
-
-// askWitnesses asks whether a larger head was seen than v's.
-func (b *Bank) askWitnesses(ctx context.Context, o FetchOptions, v *anchor.View) error {
-	limited, cancel := context.WithTimeout(ctx, witnessTimeout)
-	defer cancel()
-	_, err := v.Cosign(limited, o.Policy, o.witnesses(), v.Head().Size)
-	if err == nil || mustStop(err) || ctx.Err() != nil {
-		return cmp.Or(ctx.Err(), err)
-	}
-	p := o.Policy
-	if p.MaxAge > 0 && anchor.CosignedSince(p, v.Head(), time.Now().Add(-p.MaxAge)) {
-		return nil
-	}
-	return fmt.Errorf("%w: the witnesses of log %s do not say that size %d is the newest: %w", anchor.ErrStale, p.Origin, v.Head().Size, err)
-}
-
-func (o FetchOptions) witnesses() []anchor.Witness {
-	if o.Witnesses != nil {
-		return o.Witnesses
-	}
-	return witness.Clients(o.Policy, witness.ClientOptions{})
-}
-
-// checkAge compares the age that a policy without witnesses allows with what the newest
-// entry says.
-func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
-	size := v.Head().Size
-	if p.MaxAge == 0 {
-		return nil
-	}
-	if size == 0 {
-		return fmt.Errorf("%w: log %s is empty, its age is not known", anchor.ErrStale, p.Origin)
-	}
-	last, err := v.Bundle(ctx, (size-1)/anchor.BundleWidth)
-	if err != nil {
-		return err
-	}
-	for _, e := range slices.Backward(last) {
-		said, err := entry.Decode(e.Record)
-		if err != nil {
-			continue
-		}
-		s := said.Base()
-		age := time.Since(s.Time)
-		if age < -maxAhead {
-			return fmt.Errorf("%w: the newest entry of log %s says %s, which is not yet: this machine's clock may be wrong",
-				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339))
-		}
-		if age > p.MaxAge {
-			return fmt.Errorf("%w: the newest entry of log %s says %s, more than the trust policy's %s ago",
-				anchor.ErrStale, p.Origin, s.Time.Format(time.RFC3339), p.MaxAge)
-		}
-		return nil
-	}
-	return fmt.Errorf("%w: none of the newest entries of log %s says when it was made", anchor.ErrStale, p.Origin)
-}
-
 // advise adds to an outcome what to do next, and keeps the evidence that it has.
 func (b *Bank) advise(err error) error {
 	kept, evidenceErr := b.keepEvidence(err)
@@ -349,6 +269,8 @@ func (b *Bank) advise(err error) error {
 		return fmt.Errorf("%w. There is a newer log than this: ask other sources (--from); what is newer and lost everywhere can only be given up by a trust policy that does not demand it", err)
 	case errors.Is(err, anchor.ErrStale):
 		return fmt.Errorf("%w. Ask again when they can be reached, ask other sources (--from), or take it as it is and have that noted (--accept-stale)", err)
+	case errors.Is(err, hcs.ErrChain) || errors.Is(err, hcs.ErrDisagree):
+		return fmt.Errorf("%w. A mirror node that the trust policy names lies, or somebody on the way to it; of the log nothing is wrong. Ask from another network, name other mirror nodes, or take the log as it is and have that noted (--accept-stale)", err)
 	}
 	return err
 }

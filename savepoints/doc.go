@@ -9,8 +9,9 @@
 //
 // # What this package may touch
 //
-// The repository, through package node; the network, through node's sources; and
-// the folder that [Folder] reads. Nothing is written outside the repository.
+// The repository, through package node; the network, through node's sources, the
+// witnesses and the mirror nodes that a trust policy names; and the folder that [Folder]
+// reads. Nothing is written outside the repository.
 //
 // # What is given up
 //

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
@@ -143,17 +144,6 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		o.report("%d documents of it were erased, as the log says, and cannot be had", f.Erased.Documents)
 	}
 	return f, err
-}
-
-// Words says for a person what the value means for the log.
-func (f Freshness) Words() string {
-	switch f {
-	case FreshnessWitnessed:
-		return "its log is the newest that the witnesses know"
-	case FreshnessStaleAccepted:
-		return "its log may not be the newest, which was accepted"
-	}
-	return "whether its log is the newest is not known (no witness was asked)"
 }
 
 // fetched is the bank's store, of which some IPFS blocks have just arrived.
@@ -340,7 +330,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 // archiveFreshness says of an archive that was asked for the latest save point whether
 // it is that. One that was asked for a certain save point has it, whatever came later.
 func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s Savepoint) (Freshness, error) {
-	if !o.Policy.Quorum || ref.CID.Defined() || ref.Sequence > 0 {
+	if !o.Policy.Quorum && o.Policy.Topic == nil || ref.CID.Defined() || ref.Sequence > 0 {
 		return FreshnessUnknown, nil
 	}
 	r, err := anchor.VerifyProof(o.Policy, s.Proof)
@@ -351,11 +341,21 @@ func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s 
 	if err != nil {
 		return "", err
 	}
-	err = b.askWitnesses(ctx, o, v)
+	t := b.readTopic(ctx, o.Policy)
+	defer t.stop()
+	fresh := FreshnessUnknown
+	err = t.check(ctx, o, v)
+	says := t
+	if errors.Is(err, dag.ErrNotFound) {
+		says, err = nil, nil // a smaller head: whether this one extends it is not in an archive
+	}
+	if err == nil {
+		fresh, err = b.vouch(ctx, o, v, says)
+	}
 	switch {
-	case err == nil && r.Index == r.Head.Size-1:
-		return FreshnessWitnessed, nil
-	case errors.Is(err, anchor.ErrFork):
+	case err == nil && (fresh == FreshnessUnknown || r.Index == r.Head.Size-1):
+		return fresh, nil
+	case errors.Is(err, anchor.ErrFork) || !o.AcceptStale && (errors.Is(err, hcs.ErrChain) || errors.Is(err, hcs.ErrDisagree)):
 		return "", err
 	case ctx.Err() != nil:
 		return "", ctx.Err()

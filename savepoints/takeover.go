@@ -36,7 +36,9 @@ type ContinueOptions struct {
 	// may be none if the repository has a copy of the log.
 	Sources []string
 	// Unwitnessed allows to continue a log whose trust policy has no quorum of
-	// witnesses: if what was found is not the newest head, it forks.
+	// witnesses: if what was found is not the newest head, it forks. Nor does it then
+	// matter that the head is older than the policy allows, or that a public ledger that
+	// the policy names cannot be asked.
 	Unwitnessed bool
 	// Report, if not nil, gets a line for a person now and then.
 	Report func(format string, args ...any)
@@ -149,9 +151,17 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
 		}
-		return v, err
+		if err != nil {
+			return nil, err
+		}
+		t := b.readTopic(ctx, p)
+		defer t.stop()
+		if err := t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v); err != nil {
+			return nil, b.advise(err)
+		}
+		return v, nil
 	}
-	fetch := FetchOptions{Policy: p, Sources: o.Sources, Report: o.Report}
+	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.Unwitnessed, Report: o.Report}
 	archives, sources, err := b.gather(ctx, fetch)
 	defer closeAll(sources)
 	if err == nil && len(sources) == 0 {
@@ -163,6 +173,9 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 	d, err := b.discover(ctx, fetch, sources)
 	if err != nil {
 		return nil, err
+	}
+	if errors.Is(d.Stale, errWithheld) {
+		return nil, b.advise(d.Stale) // going on from a smaller one forks, whoever is alive
 	}
 	fetch.report("log %s: size %d, verified", d.Head.Origin, d.Head.Size)
 	return b.copied(ctx, p, d)

@@ -42,6 +42,24 @@ func takeWitnessed(t *testing.T, b *savepoints.Bank, n int) {
 	}
 }
 
+// A log is not continued from a head when a larger one was signed, whose entries nobody
+// gives.
+func TestContinueWithheld(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	old := openBank(t, copyBank(t, b))
+	take(t, b, smallState(2), "p")
+	c, url := countedGateway(t, b)
+	c.deny = "/tlog/" + savepoints.LogID(b.Origin()) + "/tile/"
+	_, behind := countedGateway(t, old)
+	dir := filepath.Join(t.TempDir(), "next")
+	o := savepoints.ContinueOptions{Keys: keysOf(t, b), Sources: []string{url, behind}, Unwitnessed: true}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, anchor.ErrStale) {
+		t.Fatal(err)
+	}
+	isReader(t, dir)
+}
+
 // isReader checks that a repository has no key and signed nothing.
 func isReader(t *testing.T, dir string) {
 	t.Helper()

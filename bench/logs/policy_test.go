@@ -42,11 +42,12 @@ func TestPolicyElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBank(t, c.o)
 			text, _ := policyOf(t, b)
-			own := fmt.Sprintf("%s\n# a comment\n# ipfs-savepoint: mirror https://mirror.example/tlog/\n# ipfs-savepoint: max-age 24h\n# ipfs-savepoint: floor 0 %s\n",
+			own := fmt.Sprintf("%s\n# a comment\n# ipfs-savepoint: mirror https://mirror.example/tlog/\n# ipfs-savepoint: max-age 24h\n# ipfs-savepoint: floor 0 %s\n"+
+				"# ipfs-savepoint: hcs 0.0.4711 https://mirror.example https://other.example\n",
 				text, tlog.Hash(sha256.Sum256(nil)))
 			p, err := anchor.ParsePolicy([]byte(own))
 			must(t, err)
-			if p.MaxAge != 24*time.Hour || len(p.Mirrors) != 1 || p.Floor == nil || p.PrivateIDs != c.o.PrivateIDs || len(p.Warnings) > 0 {
+			if p.MaxAge != 24*time.Hour || len(p.Mirrors) != 1 || p.Floor == nil || p.PrivateIDs != c.o.PrivateIDs || p.Topic == nil || len(p.Warnings) > 0 {
 				t.Errorf("of our comments we read %+v", p)
 			}
 			skey, err := b.Repo().ReadFile("log.key")

@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("SHARED", sharedData())
 			e.Values[processesKey{}] = processes{}
+			e.Values[topicKey{}] = newTopic()
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -78,6 +79,9 @@ func TestScript(t *testing.T) {
 			"craft":        cmdCraft,       // craft KIND FILE TRUST
 			"bad-names":    cmdBadNames,    // bad-names KIND DIR
 			"identity":     cmdIdentity,    // identity FILE VAR
+			"topic":        cmdTopic,       // topic VAR
+			"announce":     cmdAnnounce,    // announce (after "log head --json")
+			"mirror-lie":   cmdMirrorLie,   // mirror-lie none|down|tamper|other
 		},
 	})
 }
