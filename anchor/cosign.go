@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"filippo.io/torchwood"
@@ -48,6 +47,11 @@ const clockSkew = 5 * time.Minute
 // it heads at the same time.
 const cosignTries = 4
 
+// stragglers is how long witnesses are waited for that a quorum does without.
+const stragglers = 250 * time.Millisecond
+
+var errEnough = errors.New("others made the quorum before it answered")
+
 // WitnessReport is what became of asking one witness.
 type WitnessReport struct {
 	Witness string
@@ -64,7 +68,7 @@ type Cosigned struct {
 }
 
 // Cosign asks all witnesses at once to cosign the view's head, and returns it with
-// their cosignatures once p is satisfied. known is the size that the witnesses are
+// their cosignatures once p is satisfied and the others had a moment more. known is the size that the witnesses are
 // believed to have seen; they say so if they have not. Each cosignature counts only
 // if the witness made it just now: so a quorum of them also says that no witness of
 // it has seen a larger tree.
@@ -77,17 +81,31 @@ type Cosigned struct {
 func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known int64) (Cosigned, error) {
 	out := Cosigned{Reports: make([]WitnessReport, len(witnesses))}
 	lines := make([][]byte, len(witnesses))
-	var wg sync.WaitGroup
+	// Whoever is asked in vain must not hold up what needs no more signatures.
+	asking, enough := context.WithCancelCause(ctx)
+	defer enough(nil)
+	answers := make(chan int)
 	for i, w := range witnesses {
-		wg.Go(func() {
+		go func() {
 			r := &out.Reports[i]
 			r.Witness = w.Name()
-			if lines[i], r.Err = v.ask(ctx, w, known); r.Err == nil {
+			if lines[i], r.Err = v.ask(asking, w, known); r.Err == nil {
 				lines[i], r.Time, r.Err = v.freshLines(p, lines[i])
+			} else if errors.Is(context.Cause(asking), errEnough) && errors.Is(r.Err, context.Canceled) {
+				r.Err = fmt.Errorf("%w: %w", ErrUnavailable, errEnough)
 			}
-		})
+			answers <- i
+		}()
 	}
-	wg.Wait()
+	soFar, satisfied := v.logSignatures(p), false
+	for range witnesses {
+		soFar = append(soFar, lines[<-answers]...)
+		if _, err := verifyCheckpoint(p, soFar); err == nil && !satisfied {
+			satisfied = true
+			timer := time.AfterFunc(stragglers, func() { enough(errEnough) })
+			defer timer.Stop()
+		}
+	}
 	signed := v.logSignatures(p)
 	var errs []error
 	for i, r := range out.Reports {

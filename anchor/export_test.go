@@ -16,6 +16,13 @@ func (l *Log) AppendAll(ctx context.Context, records [][]byte) (int64, Head, err
 	return l.appendAll(ctx, records)
 }
 
+// Waiting is how many appends wait to be committed.
+func (l *Log) Waiting() int {
+	l.waiting.mu.Lock()
+	defer l.waiting.mu.Unlock()
+	return len(l.waiting.list)
+}
+
 // RecentSizes returns the sizes in the stored head.
 func (l *Log) RecentSizes() (sizes []int64) {
 	for _, r := range l.signed.Load().recent {

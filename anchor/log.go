@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -220,11 +221,26 @@ func (w *waiting) take() []*appending {
 
 // commit makes one head of all appends that are admitted. The caller holds mu.
 func (l *Log) commit(batch []*appending) {
+	finished := false
+	for _, a := range batch {
+		a.done, a.err = true, ErrPoisoned
+	}
+	defer func() {
+		if !finished { // a panic, of Admit or of the store: it is open what is done
+			l.poison = errors.New("an append was broken off")
+		}
+	}()
+	l.commitAll(batch)
+	finished = true
+}
+
+func (l *Log) commitAll(batch []*appending) {
 	var admitted []*appending
 	var records [][]byte
 	next := l.tree.N
 	for _, a := range batch {
-		if a.done, a.err = true, l.admit(a); a.err != nil {
+		if err := l.admit(a); err != nil {
+			a.err = err
 			continue
 		}
 		a.index = next

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -457,5 +459,55 @@ func TestFaultySigner(t *testing.T) {
 	wantError(t, err, anchor.ErrPoisoned)
 	if h := reopen(t, store, k).Head(); !equalHeads(h, old) {
 		t.Fatalf("head is %+v", h)
+	}
+}
+
+// A panic in Admit is the caller's whose record it was; who waited with it learns that its
+// record may not be in the log.
+func TestPanicUnderGroupCommit(t *testing.T) {
+	gate, in := make(chan struct{}), make(chan struct{}, 1)
+	store, k := newMemStore(), newKey(t, "log.example/panic")
+	l, err := anchor.Open(ctx, store, k.signer, anchor.Options{Create: true, Admit: func(_ anchor.Head, r []byte) error {
+		switch string(r) {
+		case "first":
+			in <- struct{}{}
+			<-gate
+		case "bad":
+			panic("a bad record")
+		}
+		return nil
+	}})
+	must(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _, err := l.Append(ctx, []byte("first"))
+		if err != nil {
+			t.Errorf("the append before: %v", err)
+		}
+	})
+	<-in
+	var panics, poisoned atomic.Int64
+	for _, r := range []string{"good", "bad", "better"} {
+		wg.Go(func() {
+			defer func() {
+				if recover() != nil {
+					panics.Add(1)
+				}
+			}()
+			if _, _, err := l.Append(ctx, []byte(r)); errors.Is(err, anchor.ErrPoisoned) {
+				poisoned.Add(1)
+			}
+		})
+	}
+	for l.Waiting() < 3 {
+		runtime.Gosched()
+	}
+	close(gate)
+	wg.Wait()
+	if panics.Load() != 1 || poisoned.Load() != 2 || l.Head().Size != 1 {
+		t.Errorf("%d panics, %d poisoned, size %d", panics.Load(), poisoned.Load(), l.Head().Size)
+	}
+	if _, _, err := l.Append(ctx, []byte("later")); !errors.Is(err, anchor.ErrPoisoned) {
+		t.Errorf("later: %v", err)
 	}
 }

@@ -39,6 +39,9 @@ type Policy struct {
 	// PrivateIDs comes from "# ipfs-savepoint: private-ids": the records of the log
 	// name what they are of by keyed hashes. To this package it means nothing.
 	PrivateIDs bool
+	// Topic comes from "# ipfs-savepoint: hcs TOPIC MIRROR-URL MIRROR-URL…": a public
+	// ledger as a second oracle. nil where the policy names none.
+	Topic *PolicyTopic
 	// Warnings are for a person: what in the file has no meaning here.
 	Warnings []string
 
@@ -208,7 +211,13 @@ func (p *Policy) parseOwn(f []string) error {
 		p.Floor = &tlog.Tree{N: size, Hash: tlog.Hash(root)}
 	case key == "private-ids" && len(values) == 0:
 		p.PrivateIDs = true
-	case key == "mirror" || key == "max-age" || key == "floor" || key == "private-ids":
+	case key == "hcs" && p.Topic == nil:
+		t, err := parseTopic(values)
+		if err != nil {
+			return err
+		}
+		p.Topic = t
+	case key == "mirror" || key == "max-age" || key == "floor" || key == "private-ids" || key == "hcs":
 		return fmt.Errorf("%s is given twice or has the wrong number of values", key)
 	default:
 		p.Warnings = append(p.Warnings, fmt.Sprintf("unknown key %q", key))

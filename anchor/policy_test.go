@@ -3,7 +3,9 @@ package anchor_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -138,5 +140,47 @@ func TestPolicyOfPrivateIDs(t *testing.T) {
 	}
 	if _, err := anchor.ParsePolicy(append(plain, "# ipfs-savepoint: private-ids yes\n"...)); !errors.Is(err, anchor.ErrPolicy) {
 		t.Errorf("with a value: %v", err)
+	}
+}
+
+// A topic of a public ledger is named with at least two of its mirror nodes.
+func TestPolicyTopic(t *testing.T) {
+	_, vkey, err := anchor.GenerateKey("log.example/a")
+	must(t, err)
+	parse := func(values string) (*anchor.Policy, error) {
+		return anchor.ParsePolicy(append(anchor.FormatPolicy(vkey), "# ipfs-savepoint: hcs "+values+"\n"...))
+	}
+	const mirrors = " https://a.example https://b.example/x http://127.0.0.1:5551"
+	hash := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 48))
+	p, err := parse("0.0.4711" + mirrors)
+	must(t, err)
+	want := anchor.PolicyTopic{ID: "0.0.4711", Mirrors: strings.Fields(mirrors)}
+	if len(p.Warnings) > 0 || !reflect.DeepEqual(*p.Topic, want) {
+		t.Errorf("%+v", p.Topic)
+	}
+	p, err = parse("0.0.4711@12:" + hash + mirrors)
+	must(t, err)
+	want.Sequence, want.RunningHash = 12, bytes.Repeat([]byte{7}, 48)
+	if !reflect.DeepEqual(*p.Topic, want) {
+		t.Errorf("%+v", p.Topic)
+	}
+	for _, values := range []string{
+		"", "0.0.4711", "0.0.4711 https://a.example", "4711" + mirrors, "0.0.x" + mirrors, "0.0.04711" + mirrors, "0.0.-1" + mirrors, "0.0.1.2" + mirrors,
+		"0.0.4711 https://a.example https://A.example/y", "0.0.4711 http://a.example https://b.example", "0.0.4711 https://a.example ftp://b.example",
+		"0.0.4711 https://a.example https://b.example?x=1", "0.0.4711 https://a.example b.example",
+		"0.0.4711@" + mirrors, "0.0.4711@12" + mirrors, "0.0.4711@0:" + hash + mirrors, "0.0.4711@012:" + hash + mirrors,
+		"0.0.4711@12:" + hash[4:] + mirrors, "0.0.4711@12:" + hash + "A" + mirrors,
+		"0.0.4711" + mirrors + "\n# ipfs-savepoint: hcs 0.0.4711" + mirrors,
+	} {
+		if _, err := parse(values); !errors.Is(err, anchor.ErrPolicy) {
+			t.Errorf("%q: %v", values, err)
+		}
+		if _, err := anchor.TopicLine(values); !strings.Contains(values, "\n") && !errors.Is(err, anchor.ErrPolicy) {
+			t.Errorf("line of %q: %v", values, err)
+		}
+	}
+	line, err := anchor.TopicLine("  0.0.4711 \n" + mirrors)
+	if err != nil || line != "# ipfs-savepoint: hcs 0.0.4711"+mirrors+"\n" {
+		t.Errorf("%q %v", line, err)
 	}
 }

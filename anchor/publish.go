@@ -34,6 +34,11 @@ func (l *Log) Publish(ctx context.Context, witnesses []Witness) (Cosigned, error
 	}
 	s, err := commit(context.WithoutCancel(ctx), l.store, HeadName(signed.Origin), signed.tree, out.Head, published.record)
 	if err != nil {
+		// The store may have it all the same, or what another Log of this process put.
+		now, readErr := loadStored(context.WithoutCancel(ctx), l.store, l.policy, HeadName(signed.Origin))
+		if readErr == nil && now.record != nil {
+			l.published.Store(&now)
+		}
 		return out, fmt.Errorf("publish log %s: %w", signed.Origin, err)
 	}
 	l.published.Store(&s)

@@ -470,3 +470,58 @@ func TestOneWitnessAgainstAQuorum(t *testing.T) {
 		ws[0].down.Store(false)
 	}
 }
+
+// A fault while the published head is stored, before or after it took effect, does not
+// keep the next call from publishing, with the log as it is open.
+func TestPublishAgainAfterFault(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for n, done := 1, false; !done; n++ {
+			store, k := newMemStore(), newKey(t, "log.example/fault")
+			p := quorum(t, k, 1, newWitnesses(t, k, 1))
+			l := openWitnessed(t, store, k, p)
+			appendOne(t, l, "a")
+			_, err := l.Publish(ctx, clients(p))
+			must(t, err)
+			appendOne(t, l, "b")
+			store.ops, store.failAt, store.late = 0, n, late
+			_, err = l.Publish(ctx, clients(p))
+			if done = err == nil; !done {
+				wantError(t, err, errInjected)
+			}
+			store.failAt = 0
+			out, err := l.Publish(ctx, clients(p))
+			if err != nil || out.Size != 2 {
+				t.Fatalf("fault %d, late %t: %v", n, late, err)
+			}
+			if n > 60 {
+				t.Fatal("the fault never passes")
+			}
+		}
+	}
+}
+
+// A witness that never answers holds nothing up that needs no more signatures.
+func TestQuorumWithoutStragglers(t *testing.T) {
+	store, k := newMemStore(), newKey(t, "log.example/straggler")
+	p := quorum(t, k, 2, newWitnesses(t, k, 3))
+	l := openWitnessed(t, store, k, p)
+	appendOne(t, l, "a")
+	witnesses := clients(p)
+	silent := witnesses[1]
+	witnesses[1] = witnessFunc{silent, func(ctx context.Context, _ func() ([]byte, error)) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	out, err := l.Publish(limited, witnesses)
+	must(t, err)
+	for i, r := range out.Reports {
+		if silent := i == 1; silent != errors.Is(r.Err, anchor.ErrUnavailable) || silent != r.Time.IsZero() {
+			t.Errorf("witness %s: %v", r.Witness, r.Err)
+		}
+	}
+	if limited.Err() != nil {
+		t.Error("it was waited for")
+	}
+}

@@ -19,6 +19,9 @@ import (
 var (
 	// ErrTruncated: a CAR ends in the middle of a section.
 	ErrTruncated = errors.New("CAR is truncated")
+	// ErrAborted: a gateway ended a CAR before its end, and says so there: it has no
+	// more of the DAG. It is an ErrTruncated too.
+	ErrAborted = errors.New("the gateway says that it could not write all of it")
 	// ErrMalformed: bytes that are not a CAR.
 	ErrMalformed = errors.New("not a CAR")
 	// ErrForeignBlock: a CAR holds an IPFS block that nothing before it links to.
@@ -125,27 +128,39 @@ func ReadCAR(r io.Reader) (*CARReader, error) {
 		// Blocks are checked below, where the codec is checked too.
 		car.WithTrustedCAR(true))
 	if err != nil {
-		return nil, src.classify(err)
+		return nil, src.classify(err, section)
 	}
 	return &CARReader{r: br, src: src, section: section, Roots: br.Roots}, nil
 }
 
-// sectionReader tells whether anything of a section was read. go-car reports
-// io.EOF not only between two sections, but also right after the length of one.
+// abortMark is how boxo's gateways, kubo's among them, go on where they cannot write
+// the next section of a CAR: a section of 10 bytes, of which no CID begins so.
+const abortMark = "\n\n[Gateway "
+
+// sectionReader keeps how a section begins. go-car reports io.EOF not only between two
+// sections, but also right after the length of one.
 type sectionReader struct {
-	r       *bufio.Reader
-	started bool
+	r     *bufio.Reader
+	begun [len(abortMark)]byte
+	n     int // of begun
 }
+
+func (s *sectionReader) keep(p []byte) { s.n += copy(s.begun[s.n:], p) }
+
+// aborted reports whether it is none, but what a gateway says instead.
+func (s *sectionReader) aborted() bool { return string(s.begun[:s.n]) == abortMark }
 
 func (s *sectionReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	s.started = s.started || n > 0
+	s.keep(p[:n])
 	return n, err
 }
 
 func (s *sectionReader) ReadByte() (byte, error) {
 	b, err := s.r.ReadByte()
-	s.started = s.started || err == nil
+	if err == nil {
+		s.keep([]byte{b})
+	}
 	return b, err
 }
 
@@ -171,10 +186,13 @@ func (in *input) close() {
 	}
 }
 
-func (in *input) classify(err error) error {
+// classify says what an error in a section is.
+func (in *input) classify(err error, section *sectionReader) error {
 	switch {
 	case in.err != nil:
 		return fmt.Errorf("read CAR: %w", in.err)
+	case section.aborted():
+		return fmt.Errorf("%w: %w", ErrTruncated, ErrAborted)
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 		return fmt.Errorf("%w: %w", ErrTruncated, err)
 	}
@@ -194,13 +212,13 @@ func (r *CARReader) Next() (Block, error) {
 
 // next returns the next IPFS block unchecked.
 func (r *CARReader) next() (Block, error) {
-	r.section.started = false
+	r.section.n = 0
 	b, err := r.r.Next()
-	if err == io.EOF && r.src.err == nil && !r.section.started {
+	if err == io.EOF && r.src.err == nil && r.section.n == 0 {
 		return Block{}, io.EOF
 	}
 	if err != nil {
-		return Block{}, r.src.classify(err)
+		return Block{}, r.src.classify(err, r.section)
 	}
 	return Block{b.Cid(), b.RawData()}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -268,4 +269,21 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 func sectionRoot(t *testing.T, file []byte) cid.Cid {
 	blocks, _ := sections(t, file)
 	return blocks[0].CID
+}
+
+// A gateway that cannot go on says so where the next section would begin, or the header.
+// Only that very text is taken for it.
+func TestCARAborted(t *testing.T) {
+	file := goldenFile(t, "savepoint.car")
+	_, boundaries := sections(t, file)
+	said := "\n\n[Gateway Error: CAR stream truncated, response is incomplete]"
+	boundaries[0] = true
+	for at := range boundaries {
+		for text, want := range map[string]error{said: ErrAborted, said[:len(said)-1]: ErrAborted, "\n\n[Gatewaz Error: ": ErrMalformed} {
+			_, err := receive(strings.NewReader(string(file[:at])+text), sectionRoot(t, file))
+			if !errors.Is(err, want) || errors.Is(err, ErrTruncated) != (want == ErrAborted) {
+				t.Errorf("after %d bytes, %q: %v", at, text, err)
+			}
+		}
+	}
 }

@@ -2,9 +2,14 @@ package dag
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
+
+// ErrNoBytes: bytes of a document are missing or damaged, its other nodes are as they
+// should be as far as they were read. It comes with an ErrNotFound or ErrHash.
+var ErrNoBytes = errors.New("bytes of a document cannot be read")
 
 // The parts of the CID profile that concern documents; both as in IPIP-499
 // unixfs-v1-2025.
@@ -214,6 +219,9 @@ func copyChunk(ctx context.Context, src Source, link Link, bytes uint64, w io.Wr
 		}
 	}
 	data, err := src.Get(ctx, link.CID)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrHash) {
+		return fmt.Errorf("%w: %w", ErrNoBytes, err)
+	}
 	if err != nil {
 		return err
 	}

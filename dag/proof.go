@@ -21,6 +21,13 @@ import (
 // Each of more becomes one more root of the CAR, and comes last: they must link to
 // nothing.
 func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path string, more ...Block) error {
+	return WriteProofWithout(ctx, w, src, root, path, nil, more...)
+}
+
+// WriteProofWithout is WriteProof of a document without those of its raw IPFS blocks that
+// mayLack says may be missing. The proof then shows that the document is there, with its
+// CID and length, and not its bytes: [Proof.Document] says so with [ErrNoBytes].
+func WriteProofWithout(ctx context.Context, w io.Writer, src Source, root cid.Cid, path string, mayLack func(cid.Cid) bool, more ...Block) error {
 	onPath := &recording{Source: src}
 	var doc Document
 	var err error
@@ -42,6 +49,9 @@ func WriteProof(ctx context.Context, w io.Writer, src Source, root cid.Cid, path
 	}
 	walk := newWalker(ctx, Limits{}, func(c cid.Cid) ([]byte, error) {
 		data, err := src.Get(ctx, c)
+		if errors.Is(err, ErrNotFound) && mayLack != nil && codecOf(c) == codecRaw && mayLack(c) {
+			return nil, errSkip
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +146,8 @@ func (p *Proof) Get(ctx context.Context, c cid.Cid) ([]byte, error) { return p.b
 // Blocks is how many IPFS blocks the proof has.
 func (p *Proof) Blocks() int { return len(p.blocks) }
 
-// Document is [VerifyProof] for a CAR that has been read.
+// Document is [VerifyProof] for a CAR that has been read. With an error that wraps
+// ErrNoBytes comes the document, of which bytes are not in the CAR.
 func (p *Proof) Document(ctx context.Context, root cid.Cid, path string, w io.Writer) (Document, error) {
 	if w == nil {
 		w = io.Discard
@@ -144,6 +155,9 @@ func (p *Proof) Document(ctx context.Context, root cid.Cid, path string, w io.Wr
 	doc, err := Lookup(ctx, p.blocks, root, path)
 	if err == nil {
 		_, err = CopyDocument(ctx, p.blocks, doc.Link, w)
+	}
+	if errors.Is(err, ErrNoBytes) {
+		return doc, fmt.Errorf("proof: %w", err)
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("proof: %w", err)

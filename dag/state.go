@@ -215,17 +215,35 @@ type Checked interface {
 // DAG whose parts link one another many times over costs no more than the state it
 // claims to be. It returns what it found.
 func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (Totals, error) {
+	return VerifyStateWithout(ctx, src, root, limit, nil)
+}
+
+// VerifyStateWithout is VerifyState of a state of which bytes of some documents need not
+// be there. mayLack, if not nil, is asked for each document of which bytes are missing or
+// damaged, by one goroutine. The nodes of large documents have to be there, as directories have.
+func VerifyStateWithout(ctx context.Context, src Source, root cid.Cid, limit Totals, mayLack func(Document) (bool, error)) (Totals, error) {
 	var t Totals
 	again := NewBuilder(Discard)
 	err := pipeline(batchesToRead(ctx, src, root, limit), func(b batchToRead) batchToRead {
 		for _, doc := range b.documents {
-			if _, err := CopyDocument(ctx, src, doc.Link, io.Discard); err != nil {
-				b.err = fmt.Errorf("document %q: %w", doc.Path, err)
+			_, err := CopyDocument(ctx, src, doc.Link, io.Discard)
+			if err == nil {
+				continue
+			}
+			err = fmt.Errorf("document %q: %w", doc.Path, err)
+			if mayLack == nil || !errors.Is(err, ErrNoBytes) {
+				b.err = err
 				break
 			}
+			b.lacking = append(b.lacking, lacking{doc, err})
 		}
 		return b
 	}, func(b batchToRead) error {
+		for _, l := range b.lacking {
+			if may, err := mayLack(l.doc); err != nil || !may {
+				return errors.Join(l.err, err)
+			}
+		}
 		if b.err != nil {
 			return b.err
 		}
@@ -251,9 +269,16 @@ func VerifyState(ctx context.Context, src Source, root cid.Cid, limit Totals) (T
 	return t, nil
 }
 
+// lacking is a document of which bytes cannot be read.
+type lacking struct {
+	doc Document
+	err error
+}
+
 // batchToRead is a few documents of a state, or the error that ends its listing.
 type batchToRead struct {
 	documents []Document
+	lacking   []lacking
 	err       error
 }
 

@@ -20,7 +20,7 @@ func (b backend) GetCAR(ctx context.Context, p path.ImmutablePath, params gatewa
 	if has, err := b.blocks.Has(ctx, root); err != nil {
 		return gateway.ContentPathMetadata{}, nil, err
 	} else if !has { // boxo would give a CAR of nothing, with status 200
-		return gateway.ContentPathMetadata{}, nil, ipld.ErrNotFound{Cid: root}
+		return gateway.ContentPathMetadata{}, nil, b.repo.goneStatus(ctx, root, ipld.ErrNotFound{Cid: root})
 	}
 	if params.Range != nil {
 		params.Scope = gateway.DagScopeEntity // as entity-bytes implies; boxo would ignore the range

@@ -15,7 +15,7 @@ import (
 type Collected struct {
 	segments.Collected
 	// Missing are IPFS blocks that pins or roots reach and the store has not, or
-	// only damaged: at most maxMissing of them.
+	// only damaged, and that were not erased: at most maxMissing of them.
 	Missing []cid.Cid
 }
 
@@ -67,6 +67,9 @@ func (r *Repo) mark(ctx context.Context, marks *segments.Marks, roots []cid.Cid)
 		stack = stack[:len(stack)-1]
 		links, err := r.markNode(ctx, marks, c)
 		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
+			if r.isGone(ctx, c) {
+				continue
+			}
 			if len(missing) < maxMissing {
 				missing = append(missing, c)
 			} else if isNode(c) {

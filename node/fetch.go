@@ -129,11 +129,8 @@ func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool)
 	in := &patience{ReadCloser: rc}
 	in.left.Store(maxRepeated)
 	car, err := dag.ReadCAR(in)
-	if errors.Is(err, dag.ErrTruncated) {
-		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
 	if err != nil {
-		return none, err
+		return none, nothing(c, err)
 	}
 	var last dag.Received
 	got, err := car.CopyDAG(ctx, healer{f.repo.Blocks, f.arrived}, []cid.Cid{c}, func(got dag.Received) {
@@ -149,10 +146,19 @@ func (f *fetch) receive(ctx context.Context, src *source, c cid.Cid, whole bool)
 	if err == nil {
 		err = dag.ErrTruncated
 	}
-	if errors.Is(err, dag.ErrTruncated) {
-		err = fmt.Errorf("%w: it sent nothing of %s: %w", ErrUnreachable, c, err)
+	return got, nothing(c, err)
+}
+
+// nothing makes of the error of a CAR, of which no IPFS block came, what it says about
+// the source.
+func nothing(c cid.Cid, err error) error {
+	switch {
+	case errors.Is(err, dag.ErrAborted):
+		return fmt.Errorf("%w: %s: %w", dag.ErrNotFound, c, dag.ErrAborted)
+	case errors.Is(err, dag.ErrTruncated):
+		return fmt.Errorf("%w: it sent nothing of %s: %w", ErrUnreachable, c, err)
 	}
-	return got, err
+	return err
 }
 
 // healer is a store as a place for blocks that are wanted, of which it may hold

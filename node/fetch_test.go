@@ -13,6 +13,10 @@ import (
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/exchange/offline"
+	"github.com/ipfs/boxo/gateway"
 	"github.com/ipfs/go-cid"
 )
 
@@ -397,4 +401,38 @@ func TestFetchIsCancelled(t *testing.T) {
 			checkState(t, to.Blocks, o.root, o.docs)
 		})
 	}
+}
+
+// foreign is the gateway of another IPFS node, which is boxo's, over a repository.
+func foreign(t *testing.T, r *Repo) *Remote {
+	t.Helper()
+	bs := blockstore.NewIdStore(readOnly{r.Blocks})
+	backend, err := gateway.NewBlocksBackend(blockservice.New(bs, offline.Exchange(bs)))
+	must(t, err)
+	h := gateway.NewHandler(gateway.Config{NoDNSLink: true}, backend)
+	return through(t, h.ServeHTTP)
+}
+
+// Another IPFS node's gateway answers 200 for what it does not have, and says so in the
+// CAR. That is no forgery: it is asked for other things, and others for this.
+func TestFetchFromForeignGateway(t *testing.T) {
+	o := newOrigin(t)
+	without, part := newRepo(t), newRepo(t)
+	root, err := o.repo.Blocks.Get(ctx, o.root)
+	must(t, err)
+	must(t, part.Blocks.Put(ctx, dag.Block{CID: o.root, Data: root}))
+	for name, src := range map[string]*Remote{"nothing": foreign(t, without), "the root alone": foreign(t, part)} {
+		err := newRepo(t).Fetch(ctx, []*Remote{src}, o.root, nil)
+		if !errors.Is(err, ErrIncomplete) || !errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrMalformed) || errors.Is(err, dag.ErrTruncated) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	to := newRepo(t)
+	err = to.Fetch(ctx, []*Remote{foreign(t, part), o.honest(t)}, o.root, func(p Progress) {
+		if p.Dropped != nil {
+			t.Errorf("%s is dropped: %v", p.Source, p.Dropped)
+		}
+	})
+	must(t, err)
+	checkState(t, to.Blocks, o.root, o.docs)
 }

@@ -31,10 +31,10 @@ type LogRoot func(ctx context.Context, hex string) (cid.Cid, bool)
 //	                          its root CID is in X-Ipfs-Roots
 //
 // It is offline: a request never causes a fetch from the network. What is not here is
-// 404. Web pages from elsewhere may read /ipfs/ and /ipns/, as the specification
+// 404, and 410 if it was erased (see [Repo.Gone]). Web pages from elsewhere may read /ipfs/ and /ipns/, as the specification
 // wants it, and so need to know a CID or name; they may not read /tlog/.
 func (r *Repo) Gateway(logs LogRoot) (http.Handler, error) {
-	bs := blockstore.NewIdStore(readOnly{r.Blocks})
+	bs := blockstore.NewIdStore(withGone{readOnly{r.Blocks}, r})
 	service := blockservice.New(bs, offline.Exchange(bs))
 	boxo, err := gateway.NewBlocksBackend(service)
 	if err != nil {

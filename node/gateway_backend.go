@@ -63,6 +63,9 @@ func (b backend) Get(ctx context.Context, p path.ImmutablePath, ranges ...gatewa
 	if md, listing, ok := b.list(ctx, p); ok {
 		return md, listing, nil
 	}
+	if err := b.goneDocument(ctx, p); err != nil {
+		return gateway.ContentPathMetadata{}, nil, err
+	}
 	if len(ranges) == 0 {
 		return b.IPFSBackend.Get(ctx, p)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -14,20 +15,25 @@ func Local(name string, r *Repo, logs LogRoot) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
+	return LocalHandler(name, handler, func() error { return nil }), nil
+}
+
+// LocalHandler is a source that asks a handler in this process. It ends with done.
+func LocalHandler(name string, handler http.Handler, done func() error) *Remote {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: dialTimeout}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
 	t := &http.Transport{DialContext: l.dial, ResponseHeaderTimeout: stallTimeout}
 	return &Remote{
 		Name: name, base: "http://localhost", client: &http.Client{Transport: t},
 		close: func() error {
 			t.CloseIdleConnections()
 			err := srv.Close()
-			<-done // always http.ErrServerClosed
-			return err
+			<-served // always http.ErrServerClosed
+			return errors.Join(err, done())
 		},
-	}, nil
+	}
 }
 
 // pipes is a listener whose connections are pipes within the process.

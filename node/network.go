@@ -161,9 +161,8 @@ func (n *Network) run(serve func() error) {
 	}()
 }
 
-// Handle adds a handler for the paths below a prefix, which ends in a slash, to the
-// gateway's HTTP listener. It is not offered over libp2p.
-func (n *Network) Handle(prefix string, h http.Handler) { n.mux.Handle(prefix, h) }
+// Handle adds a handler for a pattern of [http.ServeMux] to the gateway's HTTP listener. It is not offered over libp2p.
+func (n *Network) Handle(pattern string, h http.Handler) { n.mux.Handle(pattern, h) }
 
 // Dial prepares a source as [Repo.Dial] does. A peer is spoken to by the host that
 // serves, if there is a swarm: with two hosts of one peer id, what a peer sends by

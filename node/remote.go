@@ -182,7 +182,8 @@ func (r *Remote) get(ctx context.Context, path, accept string) (io.ReadCloser, e
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
 		err := fmt.Errorf("%s answers %q for %s", r.Name, resp.Status, path)
-		if resp.StatusCode == http.StatusNotFound {
+		// Object stores say 403 of what they do not have.
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone || resp.StatusCode == http.StatusForbidden && r.peer == nil {
 			err = fmt.Errorf("%w: %w", dag.ErrNotFound, err)
 		}
 		return fail(err)
@@ -260,6 +261,10 @@ func (r *Remote) Log(origin string) *LogPrefix {
 	sum := sha256.Sum256([]byte(origin))
 	return &LogPrefix{r, "/tlog/" + hex.EncodeToString(sum[:]) + "/"}
 }
+
+// Prefix returns the URL itself as a tlog-tiles prefix, and false for a libp2p peer, which
+// is none.
+func (r *Remote) Prefix() (*LogPrefix, bool) { return &LogPrefix{r, "/"}, r.peer == nil }
 
 // LogPrefix reads the files of a tlog-tiles prefix.
 type LogPrefix struct {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
+	"github.com/ipfs/go-cid"
 )
 
 // Version is the number of the repository layout that this package writes.
@@ -40,7 +41,12 @@ type Repo struct {
 	// Blocks is the store of IPFS blocks.
 	Blocks *segments.Store
 	// Config is what config.toml says.
-	Config  Config
+	Config Config
+	// Gone, if not nil, says of a document, by the CID of its top node, or of a raw IPFS
+	// block of one whether it was erased on purpose: if it is not here the gateway answers
+	// 410, and Collect does not miss it. It is set before the repository is used, and
+	// called by many goroutines.
+	Gone    func(context.Context, cid.Cid) bool
 	records records
 }
 
@@ -192,6 +198,11 @@ func (r *Repo) Close() error {
 		err = r.Blocks.Close()
 	}
 	return errors.Join(err, r.lock.Close())
+}
+
+// isGone asks Gone for a raw IPFS block.
+func (r *Repo) isGone(ctx context.Context, c cid.Cid) bool {
+	return r.Gone != nil && c.Prefix().Codec == cid.Raw && r.Gone(ctx, c)
 }
 
 // Dir is the repository's folder.

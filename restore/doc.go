@@ -5,7 +5,8 @@
 // a staging folder beside the target, are synced, and the staging folder takes the
 // target's name in one rename. A restore that was killed leaves the target absent
 // (or empty, as it was) and is simply run again: IPFS blocks that were fetched are
-// in the repository, and a staging folder left behind is replaced.
+// in the repository, and a staging folder left behind is replaced. Documents that were
+// erased are left out only where the caller says so.
 //
 // # What this package may touch
 //

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs/go-cid"
 )
 
 var (
@@ -20,6 +21,10 @@ var (
 
 // Options configures a restore.
 type Options struct {
+	// WithoutErased restores a save point also without the documents that its log says
+	// are erased and that are not here any more. The target is not the state then that
+	// was saved.
+	WithoutErased bool
 	// Progress, if not nil, is called as documents are verified and written.
 	Progress func(Progress)
 }
@@ -31,35 +36,45 @@ type Progress struct {
 	Total     uint64
 }
 
+// Restored is what was written, and what could not be.
+type Restored struct {
+	dag.Totals
+	Erased dag.Totals // not written: see Options.WithoutErased
+}
+
 // Folder restores the documents of a save point, all of which must be in the
 // bank, to the folder target, which must be absent or empty. The error wraps
-// ErrTarget, ErrBusy, savepoints.ErrDamaged, or is the file system's. After an
-// error the target is as it was.
-func Folder(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, target string, o Options) (dag.Totals, error) {
+// ErrTarget, ErrBusy, savepoints.ErrDamaged, savepoints.ErrErased, or is the file
+// system's. After an error the target is as it was.
+func Folder(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint, target string, o Options) (Restored, error) {
 	target, err := filepath.Abs(target)
 	if err != nil {
-		return dag.Totals{}, err
+		return Restored{}, err
 	}
 	if err := CheckTarget(target); err != nil {
-		return dag.Totals{}, err
+		return Restored{}, err
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
 	totals := s.Manifest.Totals
 	o.Progress(Progress{"verify", 0, totals.Documents})
-	if _, err := b.Verify(ctx, s); err != nil {
-		return dag.Totals{}, err
+	verified, err := b.Verify(ctx, s)
+	if err != nil {
+		return Restored{}, err
+	}
+	if n := verified.Erased.Documents; n > 0 && !o.WithoutErased {
+		return Restored{}, fmt.Errorf("restore %s: %d of its documents are %w, as its log says, and cannot be restored", s.CID, n, savepoints.ErrErased)
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
-		return dag.Totals{}, err
+		return Restored{}, err
 	}
 	st, err := newStaging(target)
 	if err != nil {
-		return dag.Totals{}, err
+		return Restored{}, err
 	}
 	defer st.release()
-	w := &writer{src: b.Repo().Blocks, dir: st.documents(), made: map[string]bool{}}
+	w := &writer{src: b.Repo().Blocks, dir: st.documents(), made: map[string]bool{}, without: verified.Without}
 	err = w.writeAll(ctx, s, o.Progress)
 	if err == nil {
 		err = st.commit(target)
@@ -75,7 +90,9 @@ type writer struct {
 	src  dag.Source
 	dir  string
 	made map[string]bool // folders that are there
-	done dag.Totals
+	// without are the documents that are not there.
+	without map[cid.Cid]bool
+	done    Restored
 }
 
 func (w *writer) writeAll(ctx context.Context, s savepoints.Savepoint, progress func(Progress)) error {
@@ -84,6 +101,11 @@ func (w *writer) writeAll(ctx context.Context, s savepoints.Savepoint, progress 
 		if err != nil {
 			return err
 		}
+		if w.without[doc.Link.CID] {
+			w.done.Erased.Documents++
+			w.done.Erased.Bytes += doc.Bytes
+			continue
+		}
 		if err := w.write(ctx, doc); err != nil {
 			return fmt.Errorf("document %q: %w", doc.Path, err)
 		}
@@ -91,9 +113,10 @@ func (w *writer) writeAll(ctx context.Context, s savepoints.Savepoint, progress 
 		w.done.Bytes += doc.Bytes
 		progress(Progress{"write", w.done.Documents, total})
 	}
-	if w.done != s.Manifest.Totals {
+	all := dag.Totals{Documents: w.done.Documents + w.done.Erased.Documents, Bytes: w.done.Bytes + w.done.Erased.Bytes}
+	if all != s.Manifest.Totals {
 		return fmt.Errorf("wrote %d documents of %d bytes, the manifest says %d of %d",
-			w.done.Documents, w.done.Bytes, total, s.Manifest.Totals.Bytes)
+			all.Documents, all.Bytes, total, s.Manifest.Totals.Bytes)
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func TestRestore(t *testing.T) {
 				last[p.Phase] = p
 			}})
 			must(t, err)
-			if done != sp.Manifest.Totals || last["write"].Documents != uint64(len(s)) {
+			if done.Totals != sp.Manifest.Totals || last["write"].Documents != uint64(len(s)) {
 				t.Errorf("done %+v, progress %+v", done, last)
 			}
 			checkFolder(t, target, s)

@@ -17,27 +17,61 @@ var ErrArchive = errors.New("not an archive of a save point")
 
 // Export writes a save point as an archive: a CARv1 with two roots, the manifest,
 // whose whole DAG follows depth first, and one raw block that holds the C2SP
-// tlog-proof with the log entry in its extra line.
+// tlog-proof with the log entry in its extra line. Where documents of it were erased and
+// are not here, their IPFS blocks are left out, and there is one more root for each log
+// entry that says so: a raw block with its proof.
 func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
-	proof := dag.RawBlock(s.Proof)
-	src := &withBlock{b.repo.Blocks, proof}
-	if err := dag.WriteCAR(ctx, w, src, s.CID, proof.CID); err != nil {
+	a, err := b.archive(ctx, s)
+	if err == nil {
+		err = dag.WritePartialCAR(ctx, w, a, a.without, a.roots...)
+	}
+	if err != nil {
 		return fmt.Errorf("export %s: %w", s.CID, err)
 	}
 	return nil
 }
 
-// withBlock is a source with one more IPFS block.
-type withBlock struct {
+// archive is what an archive of a save point is made of: the bank's IPFS blocks, and proofs.
+type archive struct {
 	dag.Source
-	block dag.Block
+	proofs  map[cid.Cid][]byte
+	roots   []cid.Cid
+	without []cid.Cid // was erased
 }
 
-func (s *withBlock) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if c == s.block.CID {
-		return s.block.Data, nil
+func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
+	a := archive{Source: b.repo.Blocks, proofs: map[cid.Cid][]byte{}, roots: []cid.Cid{s.CID}}
+	a.add(s.Proof)
+	erased, err := b.erased(ctx, s.Origin)
+	if err != nil || len(erased) == 0 {
+		return a, err
 	}
-	return s.Source.Get(ctx, c)
+	without, records, whole, err := b.gaps(ctx, s)
+	if err != nil || !whole {
+		return a, ctx.Err() // whoever reads what is missing or damaged says so
+	}
+	a.without = without
+	for _, key := range records {
+		proof, err := b.erasureProof(ctx, s.Origin, key)
+		if err != nil {
+			return a, err
+		}
+		a.add(proof)
+	}
+	return a, nil
+}
+
+func (a *archive) add(proof []byte) {
+	block := dag.RawBlock(proof)
+	a.proofs[block.CID] = block.Data
+	a.roots = append(a.roots, block.CID)
+}
+
+func (a archive) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	if proof, ok := a.proofs[c]; ok {
+		return proof, nil
+	}
+	return a.Source.Get(ctx, c)
 }
 
 // Import reads an archive, verifies it under the trust policies in force, and
@@ -50,25 +84,46 @@ func (s *withBlock) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // anchor.ErrUntrusted, anchor.ErrFork, anchor.ErrRollback and others; nothing is kept then
 // but unpinned IPFS blocks.
 func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+	s, _, err := b.importFile(ctx, r, policy, progress)
+	return s, err
+}
+
+// importFile is Import, and returns what of the save point was erased as well.
+func (b *Bank) importFile(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, dag.Totals, error) {
 	if policy != nil {
 		b = b.with(policy)
 	}
-	s, err := b.importArchive(ctx, r, policy, progress, func(Savepoint, archived) error { return nil })
+	s, erased, err := b.importArchive(ctx, r, policy, progress, func(Savepoint, archived) error { return nil })
 	if err != nil {
-		return Savepoint{}, fmt.Errorf("import: %w", err)
 	}
-	return s, nil
+	if err != nil {
+		return Savepoint{}, dag.Totals{}, fmt.Errorf("import: %w", err)
+	}
+	return s, erased, nil
 }
 
 // importArchive is Import with one more judge, who is asked before anything is kept.
-func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received), judge func(Savepoint, archived) error) (Savepoint, error) {
+func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received), judge func(Savepoint, archived) error) (Savepoint, dag.Totals, error) {
 	defer b.repo.Blocks.Hold().Release()
+	s, err := b.readArchive(ctx, r, policy, progress)
+	if err != nil {
+		return Savepoint{}, dag.Totals{}, err
+	}
+	shown, err := b.openArchived(ctx, s)
+	if err != nil {
+		return Savepoint{}, dag.Totals{}, b.advise(err)
+	}
+	return b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
+}
+
+// readArchive puts the IPFS blocks of an archive and proves its save point.
+func (b *Bank) readArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
 	car, err := dag.ReadCAR(r)
 	if err != nil {
 		return Savepoint{}, err
 	}
-	if len(car.Roots) != 2 {
-		return Savepoint{}, fmt.Errorf("%w: %d roots, not 2", ErrArchive, len(car.Roots))
+	if len(car.Roots) < 2 {
+		return Savepoint{}, fmt.Errorf("%w: %d roots, not 2 or more", ErrArchive, len(car.Roots))
 	}
 	// What is here already is read, so that the archive heals what is damaged.
 	sink := &countingSink{store: b.repo.Blocks}
@@ -87,11 +142,25 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	if s.CID != manifest {
 		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
 	}
-	shown, err := b.openArchived(ctx, s)
+	return s, b.importErasures(ctx, s.Origin, car.Roots[2:])
+}
+
+// importErasures keeps the proofs of what was erased that came with an archive.
+func (b *Bank) importErasures(ctx context.Context, origin string, roots []cid.Cid) error {
+	p, err := b.policy(origin)
 	if err != nil {
-		return Savepoint{}, b.advise(err)
+		return err
 	}
-	return b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
+	for _, c := range roots {
+		proof, err := b.repo.Blocks.Get(ctx, c)
+		if err == nil {
+			err = b.putErasure(p, proof)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: root %s: %w", ErrArchive, c, asTruncated(err))
+		}
+	}
+	return nil
 }
 
 // openAnyProof verifies a proof under the one policy, or under the policy in
@@ -116,34 +185,69 @@ func (b *Bank) openAnyProof(policy *anchor.Policy, proof []byte) (Savepoint, err
 }
 
 // adopt verifies a save point of somebody else, all of whose IPFS blocks should
-// be in the repository, asks judge, and keeps it.
-func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint, judge func(Savepoint) error) (Savepoint, error) {
-	s, err := b.verifyForeign(ctx, src, s)
-	if err == nil {
-		err = judge(s)
-	}
-	if err == nil {
-		err = b.keepReceipt(ctx, s)
-	}
+// be in the repository, asks judge, and keeps it. It returns what of it was erased.
+func (b *Bank) adopt(ctx context.Context, src dag.Source, s Savepoint, judge func(Savepoint) error) (Savepoint, dag.Totals, error) {
+	s, erased, err := b.adoptForeign(ctx, src, s, judge)
 	if errors.Is(err, anchor.ErrFork) {
 		err = b.advise(err)
 	}
 	if err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, dag.Totals{}, err
 	}
-	return s, nil
+	return s, erased, nil
 }
 
-func (b *Bank) verifyForeign(ctx context.Context, src dag.Source, s Savepoint) (Savepoint, error) {
+func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, judge func(Savepoint) error) (Savepoint, dag.Totals, error) {
+	var none dag.Totals
 	if err := b.verifyEntry(ctx, s); err != nil {
-		return s, err
+		return s, none, err
 	}
 	s, err := b.withManifest(ctx, s)
 	if err != nil {
-		return s, asTruncated(err)
+		return s, none, asTruncated(err)
 	}
-	_, err = b.verifyState(ctx, src, s)
-	return s, asTruncated(err)
+	for judged := false; ; judged = true {
+		removals, err := b.removals(ctx)
+		if err != nil {
+			return s, none, err
+		}
+		v, err := b.verifyState(ctx, src, s)
+		if err != nil {
+			return s, none, asTruncated(err)
+		}
+		if !judged {
+			if err := judge(s); err != nil {
+				return s, none, err
+			}
+		}
+		kept, err := b.keepUnlessRemoved(ctx, s, removals)
+		if kept || err != nil {
+			return s, v.Erased, err
+		}
+		src = b.repo.Blocks // what had just arrived may be gone
+	}
+}
+
+// removals returns how often IPFS blocks were erased so far.
+func (b *Bank) removals(ctx context.Context) (int, error) {
+	if err := b.beginKeeping(ctx); err != nil {
+		return 0, err
+	}
+	defer b.endKeeping()
+	return b.erasures.removals, nil
+}
+
+// keepUnlessRemoved keeps a save point that was verified, unless IPFS blocks were erased
+// meanwhile: no pin said yet that it needs them.
+func (b *Bank) keepUnlessRemoved(ctx context.Context, s Savepoint, removals int) (bool, error) {
+	if err := b.beginKeeping(ctx); err != nil {
+		return false, err
+	}
+	defer b.endKeeping()
+	if b.erasures.removals != removals {
+		return false, nil
+	}
+	return true, b.putReceipt(ctx, s)
 }
 
 // asTruncated says of a missing IPFS block that what should have brought it

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 )
@@ -95,7 +96,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 		}
 	}
 	var fresh Freshness
-	s, err := b.importArchive(ctx, f, o.Policy, progress, func(s Savepoint, shown archived) error {
+	s, erased, err := b.importArchive(ctx, f, o.Policy, progress, func(s Savepoint, shown archived) error {
 		if !ref.matches(s.Entry, b.naming(s.Origin)) {
 			return fmt.Errorf("%w: %s", ErrNotFound, ref)
 		}
@@ -108,7 +109,7 @@ func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path s
 		}
 		return err
 	})
-	return Fetched{s, fresh}, err
+	return Fetched{s, fresh, erased}, err
 }
 
 // archiveFreshness says of an archive that was asked for the latest save point whether
@@ -117,22 +118,11 @@ func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s 
 	if ref.CID.Defined() || ref.Sequence > 0 {
 		return FreshnessUnknown, nil
 	}
-	fresh, err := FreshnessUnknown, error(nil)
-	switch size := shown.view.Head().Size; {
-	case shown.newest > size:
-		err = fmt.Errorf("its log has %d entries, and %d are known here", size, shown.newest)
-	case o.Policy.Quorum:
-		fresh = FreshnessWitnessed
-		if err = b.askWitnesses(ctx, o, shown.view); err == nil && !shown.last {
-			err = errors.New("its log has newer entries")
-		}
-	default:
-		err = withinAge(o.Policy, s.Entry.Time) // the newest entry of the log is not older
-	}
+	fresh, err := b.vouchArchived(ctx, o, s, shown)
 	switch {
 	case err == nil:
 		return fresh, nil
-	case errors.Is(err, anchor.ErrFork):
+	case errors.Is(err, anchor.ErrFork) || !o.AcceptStale && (errors.Is(err, hcs.ErrChain) || errors.Is(err, hcs.ErrDisagree)):
 		return "", err
 	case ctx.Err() != nil:
 		return "", ctx.Err()
@@ -140,6 +130,34 @@ func (b *Bank) archiveFreshness(ctx context.Context, ref Ref, o FetchOptions, s 
 		return FreshnessStaleAccepted, nil
 	}
 	return "", fmt.Errorf("%w: the archive does not show that it is the latest: %v", anchor.ErrStale, err)
+}
+
+// vouchArchived finds out whether an archive has the newest entry of its log.
+func (b *Bank) vouchArchived(ctx context.Context, o FetchOptions, s Savepoint, shown archived) (Freshness, error) {
+	if size := shown.view.Head().Size; shown.newest > size {
+		return "", fmt.Errorf("its log has %d entries, and %d are known here", size, shown.newest)
+	}
+	if !o.Policy.Quorum {
+		// The newest entry of the log is not older.
+		if err := withinAge(o.Policy, s.Entry.Time); err != nil || o.Policy.Topic == nil {
+			return FreshnessUnknown, err
+		}
+	}
+	t := b.readTopic(ctx, o.Policy)
+	defer t.stop()
+	says := t
+	err := t.check(ctx, o, shown.view)
+	if errors.Is(err, dag.ErrNotFound) {
+		says, err = nil, nil // a smaller head: whether this one extends it is not in an archive
+	}
+	if err != nil {
+		return "", err
+	}
+	fresh, err := b.vouch(ctx, o, shown.view, says)
+	if err == nil && fresh != FreshnessUnknown && !shown.last {
+		err = errors.New("its log has newer entries")
+	}
+	return fresh, err
 }
 
 // withinAge compares the age that a policy allows with the time that an entry says.

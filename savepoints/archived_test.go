@@ -65,7 +65,7 @@ func follows(t *testing.T, to *savepoints.Bank, p *anchor.Policy, url string, si
 	following, stop := context.WithCancel(ctx)
 	done := make(chan error)
 	go func() {
-		done <- to.Follow(following, savepoints.FollowOptions{Policy: p, Source: url, Interval: 10 * time.Millisecond, Failed: func(err error) { t.Log(err) }})
+		done <- to.Follow(following, savepoints.FollowOptions{Policy: p, Sources: []string{url}, Interval: 10 * time.Millisecond, Failed: func(err error) { t.Log(err) }})
 	}()
 	await(t, "the copy", func() bool {
 		h, err := to.Head(ctx, p.Origin)

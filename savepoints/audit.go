@@ -49,6 +49,21 @@ type AuditReport struct {
 	// Findings are the first maxFindings of what is wrong; Wrong counts all.
 	Findings []Finding
 	Wrong    int64
+	// Ledger says what was compared with the topic that the policy names; nil where it
+	// names none.
+	Ledger *LedgerReport
+}
+
+// LedgerReport says how far an audit read the topic of a public ledger.
+type LedgerReport struct {
+	Topic string
+	// Last is the last message that at least two mirror nodes showed.
+	Last int64
+	// Heads counts the heads of the log that were read there, each of which the audited
+	// head extends. Those of earlier audits are not read again.
+	Heads int64
+	// Err is why the topic was not read to its end; nil if it was.
+	Err error
 }
 
 func (r *AuditReport) found(index int64, err error) {
@@ -60,20 +75,36 @@ func (r *AuditReport) found(index int64, err error) {
 // Audit reads every entry of a log that no earlier audit has read, each proven to be in
 // the tree of the log's newest head, which must extend the head that was audited last. It
 // checks the rules between entries, and of the save points that the bank holds the
-// manifest and the receipt's proof against the entry; of these all, since they can rot. If
-// all is well the next audit goes on from here.
+// manifest and the receipt's proof against the entry; of these all, since they can rot. The
+// head must extend every head on the topic of a public ledger, where the policy names one.
+// If all is well the next audit goes on from here.
 //
 // The error wraps ErrAudit if there are findings, which the report lists; otherwise it is
-// as at [Bank.Discover], or says what could not be read.
+// as at [Bank.Discover], or says what could not be read. A topic that cannot be read is
+// only reported.
 func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	b = b.with(o.Policy)
-	v, r, done, err := b.auditView(ctx, o)
+	earlier, err := b.earlierAudit(o)
+	if err != nil {
+		return AuditReport{}, err
+	}
+	// Before the log, which then has all heads that are on the topic.
+	t, err := auditTopic(ctx, o, earlier)
+	defer t.stop()
+	if err != nil {
+		return AuditReport{}, err
+	}
+	v, r, done, err := b.auditView(ctx, o, t)
 	defer done()
 	if err != nil {
 		return r, err
 	}
-	a := &audit{b: b, v: v, r: &r}
-	if err := a.resume(ctx, o); err != nil {
+	a := &audit{b: b, v: v, r: &r, topic: t}
+	err = a.resume(ctx, earlier)
+	if err == nil {
+		err = a.sightings(ctx)
+	}
+	if err != nil {
 		return r, b.advise(err)
 	}
 	if err := a.run(ctx); err != nil {
@@ -87,21 +118,28 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 
 // auditView opens the log that is to be audited. The returned function is to be called in
 // any case.
-func (b *Bank) auditView(ctx context.Context, o AuditOptions) (*anchor.View, AuditReport, func(), error) {
+func (b *Bank) auditView(ctx context.Context, o AuditOptions, t *topicReading) (*anchor.View, AuditReport, func(), error) {
 	r := AuditReport{Freshness: FreshnessUnknown}
 	if len(o.Sources) == 0 {
 		v, err := b.view(ctx, o.Policy)
-		if err == nil {
-			r.Head = v.Head()
+		if err != nil {
+			return nil, r, func() {}, err
 		}
-		return v, r, func() {}, err
+		r.Head = v.Head()
+		if err := t.check(ctx, o.FetchOptions, v); err != nil {
+			return nil, r, func() {}, b.advise(err)
+		}
+		if newest, err := t.says(r.Head); newest && err == nil {
+			r.Freshness = FreshnessLedger
+		}
+		return v, r, func() {}, nil
 	}
 	_, sources, err := b.gather(ctx, o.FetchOptions)
 	done := func() { closeAll(sources) }
 	if err != nil {
 		return nil, r, done, err
 	}
-	d, err := b.discover(ctx, o.FetchOptions, sources)
+	d, err := b.discoverBeside(ctx, o.FetchOptions, sources, t)
 	r.Head, r.Freshness = d.Head, d.Freshness
 	// What the sources give is audited, and not the bank's copy of it.
 	if err == nil && d.shown.Head().Size == d.Head.Size {
@@ -116,6 +154,7 @@ type audit struct {
 	v       *anchor.View
 	r       *AuditReport
 	history *entry.History
+	topic   *topicReading
 }
 
 const (
@@ -128,35 +167,84 @@ type auditRecord struct {
 	Version    int            `json:"v"`
 	Checkpoint string         `json:"checkpoint"` // the head that was audited
 	History    *entry.History `json:"history"`    // what the entries up to it say
+	// Topic is how far the policy's topic was compared.
+	Topic *topicRecord `json:"topic,omitempty"`
+
+	head anchor.Head // the checkpoint's
 }
 
-// resume takes up what an earlier audit left. The head must extend the one of then.
-func (a *audit) resume(ctx context.Context, o AuditOptions) error {
-	a.history = entry.NewHistory(o.Policy.Origin)
+// earlierAudit returns what an earlier audit left; nil if there is none, or it is of no
+// use, or not wanted.
+func (b *Bank) earlierAudit(o AuditOptions) (*auditRecord, error) {
 	if o.Restart {
-		return nil
+		return nil, nil
 	}
-	data, err := a.b.repo.Record(auditKind, LogID(o.Policy.Origin))
+	data, err := b.repo.Record(auditKind, LogID(o.Policy.Origin))
 	if err != nil || data == nil {
-		return err
+		return nil, err
 	}
 	var rec auditRecord
 	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != auditVersion || rec.History == nil {
-		return nil // damaged, or of an older version: from the beginning
+		return nil, nil // damaged, or of an older version: from the beginning
 	}
-	head, err := anchor.VerifyCheckpoint(o.Policy.KeyOnly(), []byte(rec.Checkpoint))
-	if err != nil {
+	if rec.head, err = anchor.VerifyCheckpoint(o.Policy.KeyOnly(), []byte(rec.Checkpoint)); err != nil {
+		return nil, nil
+	}
+	return &rec, nil
+}
+
+// auditTopic reads the policy's topic from where an earlier audit read it, or from its
+// beginning: the heads up to there are not known to be extended otherwise.
+func auditTopic(ctx context.Context, o AuditOptions, earlier *auditRecord) (*topicReading, error) {
+	if o.Policy.Topic == nil {
+		return nil, nil
+	}
+	var from topicRecord
+	if earlier != nil && earlier.Topic != nil {
+		from = *earlier.Topic
+	}
+	t := newTopicReading(o.Policy, from)
+	t.all = true
+	t.start(ctx, auditTopicTimeout, func() error { return nil })
+	<-t.done // ctx ends it too
+	return t, ctx.Err()
+}
+
+// resume takes up what an earlier audit left. The head must extend the one of then.
+func (a *audit) resume(ctx context.Context, earlier *auditRecord) error {
+	a.history = entry.NewHistory(a.v.Head().Origin)
+	if earlier == nil {
 		return nil
 	}
-	if err := a.v.Extends(ctx, head); err != nil {
+	if err := a.v.Extends(ctx, earlier.head); err != nil {
 		return fmt.Errorf("audit: the head that was audited last: %w", err)
 	}
-	a.history, a.r.From = rec.History, head.Size
+	a.history, a.r.From = earlier.History, earlier.head.Size
+	return nil
+}
+
+// sightings requires that the head extends every head on the ledger.
+func (a *audit) sightings(ctx context.Context) error {
+	t := a.topic
+	if t == nil {
+		return nil
+	}
+	a.r.Ledger = &LedgerReport{Topic: t.policy.Topic.ID, Last: t.report.Agreed.Sequence, Err: t.err}
+	for _, h := range t.heads {
+		if err := a.v.Extends(ctx, h); err != nil {
+			return fmt.Errorf("topic %s: %w", t.policy.Topic.ID, err)
+		}
+		a.r.Ledger.Heads++
+	}
 	return nil
 }
 
 func (a *audit) save() error {
-	data, err := json.Marshal(auditRecord{auditVersion, string(a.v.Head().Checkpoint), a.history})
+	rec := auditRecord{Version: auditVersion, Checkpoint: string(a.v.Head().Checkpoint), History: a.history}
+	if a.topic != nil {
+		rec.Topic = &a.topic.record
+	}
+	data, err := json.Marshal(rec)
 	if err != nil {
 		return err
 	}

@@ -38,8 +38,11 @@ type Bank struct {
 	policies map[string]*anchor.Policy   // by origin; not changed once the bank is open
 	earlier  map[string][]*anchor.Policy // by origin: all that were kept here; nor are these
 	replicas *replicas                   // shared by all views of the bank
-	keeping  chan struct{}               // holds one token while a receipt and its pin come or go
-	copying  *turns                      // of who brings the copy of a log up; shared by all views
+	erasures *erasures                   // likewise
+	// following is how followers fare; shared too.
+	following *following
+	keeping   chan struct{} // holds one token while a receipt and its pin come or go
+	copying   *turns        // of who brings the copy of a log up; shared by all views
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -87,6 +90,9 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1), copying: newTurns()}
 	b.replicas = newReplicas(b)
+	b.erasures = newErasures(b)
+	repo.Gone = b.erasures.gone
+	b.following = &following{logs: map[string]followedLog{}}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
 	}
@@ -153,23 +159,27 @@ func (b *Bank) openLog(ctx context.Context, skey string) error {
 	if b.ledger.more, err = nextSigner(b.repo, signer); err != nil {
 		return err
 	}
+	if !b.ledger.signs(b.own.Key()) {
+		return fmt.Errorf("%w: neither %s nor %s is the key that %s names", anchor.ErrPolicy, logKeyFile, nextKeyFile, trustFile)
+	}
 	// A damaged log must not keep anybody from reading the save points, which
 	// their receipts prove: take and verify say what is wrong.
-	if err := b.ledger.open(ctx); err != nil && ctx.Err() != nil {
-		return err
+	err = b.ledger.open(ctx)
+	if err == nil {
+		// What cannot be finished now is for Erase and Collect to tell of.
+		b.ledger.resumeErasing(ctx)
 	}
-	return nil
+	return ctx.Err()
 }
 
-// LogError says why the bank's own log could not be opened; nil if it was, or if the
-// bank has none. Save points can be read all the same.
+// LogError says why the bank's own log could not be opened, or must be opened again; nil
+// if neither, or if the bank has none. Save points can be read all the same. It waits for
+// nothing.
 func (b *Bank) LogError() error {
 	if b.ledger == nil {
 		return nil
 	}
-	b.taking <- struct{}{}
-	defer func() { <-b.taking }()
-	return b.ledger.err
+	return b.ledger.err()
 }
 
 // Close releases the repository.

@@ -2,6 +2,7 @@ package savepoints
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -11,8 +12,14 @@ import (
 
 // Collect removes the IPFS blocks that belong to no pinned save point, to the newest
 // head of no log, and to nothing that the name of a log stands for: what a take left that was killed or refused, and the
-// partial tiles that a log has outgrown. Others may read and write meanwhile.
+// partial tiles that a log has outgrown. Others may read and write meanwhile. An erasure
+// that was interrupted is finished first.
 func (b *Bank) Collect(ctx context.Context, o segments.CollectOptions) (node.Collected, error) {
+	if !o.DryRun {
+		if err := b.finishErasing(ctx); err != nil {
+			return node.Collected{}, fmt.Errorf("finish erasing: %w", err)
+		}
+	}
 	return b.repo.Collect(ctx, b.logRoots, o)
 }
 

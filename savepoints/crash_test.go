@@ -30,14 +30,14 @@ func takeForEver(dir string) error {
 	}
 }
 
-// killedTaking runs takeForEver in a second process, kills it after a random
-// time, and returns the CIDs that it printed.
-func killedTaking(t *testing.T, dir string) []string {
+// killedWhile lets a second process take or erase for ever, kills it after a random
+// time, at most within, and returns what it printed.
+func killedWhile(t *testing.T, what, dir string, within time.Duration) []string {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	cmd := exec.Command(exe, dir)
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(os.Environ(), childEnv+"="+what)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)
@@ -48,7 +48,7 @@ func killedTaking(t *testing.T, dir string) []string {
 	if first != "open\n" {
 		t.Fatalf("the child says %q", first)
 	}
-	time.AfterFunc(rand.N(60*time.Millisecond), func() { cmd.Process.Kill() })
+	time.AfterFunc(rand.N(within), func() { cmd.Process.Kill() })
 	rest, err := io.ReadAll(in)
 	must(t, err)
 	cmd.Wait() // killed
@@ -69,7 +69,7 @@ func TestKilledWhileTaking(t *testing.T) {
 	size := 0
 	returned := map[string]bool{}
 	for range rounds {
-		for _, c := range killedTaking(t, dir) {
+		for _, c := range killedWhile(t, "take", dir, 60*time.Millisecond) {
 			returned[c] = true
 		}
 		b := openBank(t, dir)

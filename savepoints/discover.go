@@ -6,27 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
-)
-
-// Freshness says what is known of whether the head that was read is the newest.
-type Freshness string
-
-const (
-	// FreshnessUnknown: the trust policy names no witnesses, so nobody can say.
-	FreshnessUnknown Freshness = "unknown"
-	// FreshnessWitnessed: a quorum of the policy's witnesses says that they have seen
-	// nothing newer, now or within the policy's max-age.
-	FreshnessWitnessed Freshness = "witnessed"
-	// FreshnessStaleAccepted: it should be known and is not, and the caller took it all
-	// the same.
-	FreshnessStaleAccepted Freshness = "stale-accepted"
 )
 
 // Discovery is the newest head of a log that the sources show, verified.
@@ -40,14 +23,14 @@ type Discovery struct {
 	// shown is the view of the source that showed the head; view is of the bank's own
 	// copy where that has as much.
 	shown *anchor.View
+	// heads are those that the sources show, that of the head first.
+	heads []shownHead
 	// sources are those that have the log, that of the head first, and then those
 	// that may have IPFS blocks.
 	sources []*source
 }
 
 const (
-	// headTimeout bounds how long one source may take to show the head of a log.
-	headTimeout = 15 * time.Second
 	// maxAhead is how far the clock of who writes the log may be ahead of this one.
 	maxAhead = 5 * time.Minute
 	// witnessTimeout bounds how long all witnesses together are waited for.
@@ -64,12 +47,14 @@ const (
 // of o, those that the trust policy names, and what the policy's IPNS names stand for
 // there. Every head must be accepted by the policy and be consistent with every other
 // one, with the policy's floor, and with what the bank has seen before. Then the policy's
-// witnesses are asked whether they have seen a larger log.
+// witnesses are asked whether they have seen a larger log. Where the policy names a topic
+// of a public ledger, that is read meanwhile: the head must extend the newest one there.
 //
 // Outcomes: anchor.ErrFork, with the evidence kept in the repository, anchor.ErrRollback,
-// anchor.ErrStale if the policy demands witnesses, or an age, and the head cannot be
-// shown to be fresh (unless AcceptStale), node.ErrUnreachable and others if no source
-// shows a trusted head. Their texts say what to do.
+// anchor.ErrStale if the policy demands witnesses, a ledger, or an age, and the head cannot
+// be shown to be fresh (unless AcceptStale), hcs.ErrChain and hcs.ErrDisagree if the
+// ledger's mirror nodes lie (unless AcceptStale), node.ErrUnreachable and others if no
+// source shows a trusted head. Their texts say what to do.
 func (b *Bank) Discover(ctx context.Context, o FetchOptions) (Discovery, error) {
 	_, sources, err := b.gather(ctx, o)
 	defer closeAll(sources)
@@ -83,13 +68,20 @@ func (b *Bank) Discover(ctx context.Context, o FetchOptions) (Discovery, error) 
 // or a witness may know a head that is a moment newer than the one that was read: the
 // sources are read again before that is called a rollback.
 func (b *Bank) discover(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
+	t := b.readTopic(ctx, o.Policy)
+	defer t.stop()
+	return b.discoverBeside(ctx, o, sources, t)
+}
+
+// discoverBeside is discover with a reading of the policy's topic.
+func (b *Bank) discoverBeside(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
 	var d Discovery
 	var err error
 	for looks := 1; ; looks++ {
 		most := knownLooks
-		if d, err = b.newest(ctx, o, sources); err == nil {
+		if d, err = b.newest(ctx, o, sources, t); err == nil {
 			most = witnessLooks
-			if err = b.freshen(ctx, o, &d); errors.Is(err, anchor.ErrRollback) {
+			if err = b.freshen(ctx, o, &d, t); errors.Is(err, anchor.ErrRollback) {
 				err = &sourceError{d.sources[0].Name, err}
 			}
 		}
@@ -118,16 +110,12 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// shownHead is a verified head and who showed it.
-type shownHead struct {
-	source *source
-	view   *anchor.View
-	prefix anchor.Fetcher
-}
+// errWithheld: there is a larger head than the one that was taken.
+var errWithheld = errors.New("entries are not given")
 
 // newest finds the largest head whose newest entries can be read, and requires that it
 // extends all others and what was seen before.
-func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (Discovery, error) {
+func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
 	shown, reasons := b.heads(ctx, o, sources)
 	slices.SortStableFunc(shown, func(x, y shownHead) int { return fresherFirst(o.Policy, x, y) })
 	var d Discovery
@@ -148,16 +136,20 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 			} else {
 				o.report("source %s: %v", h.source.Name, err)
 				reasons = append(reasons, fmt.Errorf("%s: %w", h.source.Name, err))
-				d.Stale = fmt.Errorf("%w: %s shows a head of size %d whose entries it does not give", anchor.ErrStale, h.source.Name, h.view.Head().Size)
+				d.Stale = fmt.Errorf("%w: %w: %s shows a head of size %d", anchor.ErrStale, errWithheld, h.source.Name, h.view.Head().Size)
 				continue
 			}
 		}
+		d.heads = append(d.heads, h)
 		if !slices.Contains(d.sources, h.source) {
 			d.sources = append(d.sources, h.source)
 		}
 	}
 	if d.shown == nil {
 		return d, fmt.Errorf("no source shows a trusted head of log %s: %w", o.Policy.Origin, errors.Join(reasons...))
+	}
+	if err := o.rootsShown(shown, reasons); err != nil {
+		return d, err
 	}
 	d.sources = append(d.sources, logless(sources)...)
 	d.view, d.Head = d.shown, d.shown.Head()
@@ -168,7 +160,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source) (D
 	if err := d.consistent(ctx, best, shown); err != nil {
 		return d, err
 	}
-	if err := b.overtake(ctx, o.Policy, best, &d); err != nil {
+	if err := b.overtake(ctx, o, best, &d, t); err != nil {
 		return d, &sourceError{best.source.Name, err}
 	}
 	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
@@ -192,7 +184,11 @@ func fresherFirst(p *anchor.Policy, x, y shownHead) int {
 func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []shownHead) error {
 	for _, h := range shown {
 		other := h.view.Head()
-		if other.Size > d.Head.Size {
+		switch {
+		case other.Size <= d.Head.Size:
+		case h.root.Defined():
+			return fmt.Errorf("log root %s: %w", h.root, &anchor.RollbackError{Old: other, New: d.Head})
+		default:
 			continue // not readable, or of the own log, whose newest is not published
 		}
 		if err := d.view.Extends(ctx, other); err != nil {
@@ -200,6 +196,17 @@ func (d *Discovery) consistent(ctx context.Context, best shownHead, shown []show
 		}
 	}
 	return nil
+}
+
+// rootsShown requires that each log root among the sources was read: it is a floor.
+func (o FetchOptions) rootsShown(shown []shownHead, reasons []error) error {
+	roots, err := o.roots()
+	for _, root := range roots {
+		if !slices.ContainsFunc(shown, func(h shownHead) bool { return h.root == root }) {
+			return fmt.Errorf("no source shows log root %s: %w", root, errors.Join(reasons...))
+		}
+	}
+	return err
 }
 
 // readable reports whether the end of a log can be read, within the time that a source
@@ -218,120 +225,19 @@ func readable(ctx context.Context, h shownHead) error {
 	return err
 }
 
-// heads returns the trusted heads that the sources show, the largest first, and
-// why others are not among them.
-func (b *Bank) heads(ctx context.Context, o FetchOptions, sources []*source) (shown []shownHead, reasons []error) {
-	found := make([][]shownHead, len(sources))
-	errs := make([]error, len(sources))
-	var wg sync.WaitGroup
-	for i, s := range sources {
-		wg.Go(func() {
-			limited, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("%w: %s: no head within %s", node.ErrUnreachable, s.Name, headTimeout))
-			defer cancel()
-			found[i], errs[i] = b.headsOf(limited, s, o.Policy, o.names())
-			if errs[i] != nil && ctx.Err() == nil && limited.Err() != nil {
-				errs[i] = context.Cause(limited)
-			}
-		})
-	}
-	wg.Wait()
-	for i, heads := range found {
-		if len(heads) == 0 && errs[i] != nil {
-			sources[i].logless = node.Answered(errs[i])
-			o.report("source %s: %v", sources[i].Name, errs[i])
-			reasons = append(reasons, fmt.Errorf("%s: %w", sources[i].Name, errs[i]))
-		}
-		shown = append(shown, heads...)
-	}
-	slices.SortStableFunc(shown, func(x, y shownHead) int { return cmp.Compare(y.view.Head().Size, x.view.Head().Size) })
-	return shown, reasons
-}
-
-// headsOf asks one source for the log, and for what the log's names stand for. A name
-// is only a hint where to look: it is followed if it speaks of a larger log than what
-// the source shows by itself.
-func (b *Bank) headsOf(ctx context.Context, s *source, p *anchor.Policy, names []string) ([]shownHead, error) {
-	open := func(f anchor.Fetcher) (shownHead, error) {
-		m := &memo{f: f}
-		v, err := anchor.OpenView(ctx, m, p)
-		return shownHead{s, v, m}, err
-	}
-	records := make([]node.Name, len(names))
-	nameErrs := make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Go(func() { records[i], nameErrs[i] = s.ReadName(ctx, name) })
-	}
-	h, err := open(s.Log(p.Origin))
-	wg.Wait()
-	var out []shownHead
-	if err == nil {
-		out = append(out, h)
-	}
-	for i, name := range names {
-		if held, heldErr := b.repo.Name(name); heldErr == nil && held.Sequence > records[i].Sequence {
-			records[i], nameErrs[i] = held, nil
-		}
-		if nameErrs[i] != nil {
-			continue
-		}
-		root, rootErr := records[i].Root()
-		if rootErr != nil || len(out) > 0 && nameSize(records[i]) <= out[0].view.Head().Size {
-			continue
-		}
-		if h, nameErr := open(s.LogAt(root)); nameErr == nil {
-			out = append(out, h)
-		} else if err != nil {
-			err = errors.Join(err, nameErr)
-		}
-	}
-	return out, err
-}
-
-// memo reads each file of a tlog-tiles prefix once. What was read first stays, right or
-// wrong: a source gets one try.
-type memo struct {
-	f    anchor.Fetcher
-	mu   sync.Mutex
-	held map[string][]byte
-	size int
-}
-
-// memoLimit is how many bytes a memo holds: the right edge and some bundles.
-const memoLimit = 4 << 20
-
-func (m *memo) ReadEndpoint(ctx context.Context, path string) ([]byte, error) {
-	m.mu.Lock()
-	data, ok := m.held[path]
-	m.mu.Unlock()
-	if ok {
-		return data, nil
-	}
-	data, err := m.f.ReadEndpoint(ctx, path)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil && m.size+len(data) <= memoLimit {
-		if m.held == nil {
-			m.held = map[string][]byte{}
-		}
-		m.held[path] = data
-		m.size += len(data)
-	}
-	return data, err
-}
-
 const seenKind = "seen"
 
 // overtake compares the best head with what the bank knows of the log, which must not be
 // more, and has it remember this head. A copy of the log that the bank follows is brought
-// up to it. The log that is written here is never moved by what somebody else shows: a
+// up to it. Before that it must extend what the ledger knows. The log that is written here is never moved by what somebody else shows: a
 // head of it that is larger than the own one says that this repository was rolled back.
-func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d *Discovery) error {
+func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *Discovery, t *topicReading) error {
+	p := o.Policy
 	if p.Origin == b.Origin() {
 		own, err := b.view(ctx, p)
 		switch {
 		case unreadable(err) && ctx.Err() == nil:
-			return nil // damaged here: the source's is to heal it
+			return t.check(ctx, o, best.view) // damaged here: the source's is to heal it
 		case err != nil:
 			return err
 		case d.Head.Size > own.Head().Size:
@@ -341,7 +247,10 @@ func (b *Bank) overtake(ctx context.Context, p *anchor.Policy, best shownHead, d
 			return rolledBack(own.Head(), d.Head)
 		}
 		d.view, d.Head = own, own.Head()
-		return nil
+		return t.check(ctx, o, own)
+	}
+	if err := t.check(ctx, o, best.view); err != nil {
+		return err
 	}
 	seen, ok, err := b.seen(p)
 	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
@@ -402,83 +311,4 @@ func (b *Bank) remember(h, seen anchor.Head) error {
 		return nil
 	}
 	return b.repo.PutRecord(seenKind, LogID(h.Origin), h.Checkpoint)
-}
-
-// freshen finds out whether the head is the newest.
-func (b *Bank) freshen(ctx context.Context, o FetchOptions, d *Discovery) error {
-	d.Freshness = FreshnessUnknown
-	stale := d.Stale
-	var err error
-	if stale == nil {
-		if o.Policy.Quorum {
-			err = b.askWitnesses(ctx, o, d.view)
-		} else {
-			err = checkAge(ctx, o.Policy, d.view)
-		}
-		if errors.Is(err, anchor.ErrStale) {
-			stale, err = err, nil
-		}
-	}
-	switch {
-	case err != nil:
-		return err
-	case stale == nil && o.Policy.Quorum:
-		d.Freshness = FreshnessWitnessed
-	case stale != nil && o.AcceptStale:
-		d.Freshness, d.Stale = FreshnessStaleAccepted, stale
-	case stale != nil:
-		return stale
-	}
-	return nil
-}
-
-// askWitnesses asks whether a larger head was seen than v's.
-func (b *Bank) askWitnesses(ctx context.Context, o FetchOptions, v *anchor.View) error {
-	limited, cancel := context.WithTimeout(ctx, witnessTimeout)
-	defer cancel()
-	asked, err := v.Cosign(limited, o.Policy, o.witnesses(), v.Head().Size)
-	for _, r := range asked.Reports {
-		if err == nil && mustStop(r.Err) {
-			o.report("witness %s contradicts a quorum of the others, and shows nothing: %v", r.Witness, r.Err)
-		}
-	}
-	if err == nil || mustStop(err) || ctx.Err() != nil {
-		return cmp.Or(ctx.Err(), err)
-	}
-	p := o.Policy
-	if p.MaxAge > 0 && anchor.CosignedSince(p, v.Head(), time.Now().Add(-p.MaxAge)) {
-		return nil
-	}
-	return fmt.Errorf("%w: the witnesses of log %s do not say that size %d is the newest: %w", anchor.ErrStale, p.Origin, v.Head().Size, err)
-}
-
-func (o FetchOptions) witnesses() []anchor.Witness {
-	if o.Witnesses != nil {
-		return o.Witnesses
-	}
-	return witness.Clients(o.Policy, witness.ClientOptions{})
-}
-
-// checkAge compares the age that a policy without witnesses allows with what the newest
-// entry says.
-func checkAge(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
-	size := v.Head().Size
-	if p.MaxAge == 0 {
-		return nil
-	}
-	if size == 0 {
-		return fmt.Errorf("%w: log %s is empty, its age is not known", anchor.ErrStale, p.Origin)
-	}
-	last, err := v.Bundle(ctx, (size-1)/anchor.BundleWidth)
-	if err != nil {
-		return err
-	}
-	for _, e := range slices.Backward(last) {
-		said, err := entry.Decode(e.Record)
-		if err != nil {
-			continue
-		}
-		return withinAge(p, said.Base().Time)
-	}
-	return fmt.Errorf("%w: none of the newest entries of log %s says when it was made", anchor.ErrStale, p.Origin)
 }

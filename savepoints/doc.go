@@ -9,8 +9,15 @@
 //
 // # What this package may touch
 //
-// The repository, through package node; the network, through node's sources; and
-// the folder that [Folder] reads. Nothing is written outside the repository.
+// The repository, through package node; the network, through node's sources, the
+// witnesses and the mirror nodes that a trust policy names; and the folder that [Folder]
+// reads. Nothing is written outside the repository.
+//
+// # What is given up
+//
+// A save point is retired, a document is erased: the log says it first, then the
+// repository that writes it does it. Others keep what they have by their own rules.
+// [Bank.Verify] and all other readers tell what was erased from what is damaged.
 //
 // # Order of a take
 //

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
 )
 
 // sourceError is what is wrong with what a source showed.
@@ -49,6 +50,8 @@ func (b *Bank) advise(err error) error {
 		err = fmt.Errorf("%w. There is a newer log than this: ask other sources (--from); what is newer and lost everywhere can only be given up by a trust policy that does not demand it", err)
 	case errors.Is(err, anchor.ErrStale):
 		err = fmt.Errorf("%w. Ask again when they can be reached, ask other sources (--from), or take it as it is and have that noted (--accept-stale)", err)
+	case errors.Is(err, hcs.ErrChain) || errors.Is(err, hcs.ErrDisagree):
+		err = fmt.Errorf("%w. A mirror node that the trust policy names lies, or somebody on the way to it; of the log nothing is wrong. Ask from another network, name other mirror nodes, or take the log as it is and have that noted (--accept-stale)", err)
 	default:
 		return err
 	}

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -21,9 +18,16 @@ import (
 type FetchOptions struct {
 	// Policy is the trust policy of the log that anchors the save point.
 	Policy *anchor.Policy
-	// Sources are asked for it: multiaddrs that end in /p2p/<id>, URLs of
-	// gateways, archives (CAR files), folders of repositories, and /ipns/<name> of a
-	// log, for which the other ones are asked. What the policy names is asked too.
+	// Sources are asked for it, beside those that the policy names.
+	//
+	//   - a multiaddr that ends in /p2p/<id>: a libp2p peer
+	//   - a URL (http, https): a gateway, or else a tlog-tiles prefix (c2sp.org/tlog-tiles)
+	//   - a folder, or its file: URL: a repository, or else a tlog-tiles prefix
+	//   - a file: an archive (CAR)
+	//   - /ipns/<name>, /ipfs/<log root>: the log there, for which the others are asked.
+	//     What is found must extend the head of each log root: it is a floor.
+	//
+	// A tlog-tiles prefix has the log alone: save points come from other sources.
 	Sources []string
 	// AcceptStale takes a log that may not be the newest, where the policy demands to
 	// know. The result says so.
@@ -41,6 +45,8 @@ type Fetched struct {
 	Savepoint
 	// Freshness says whether the log that anchors it was known to be the newest one.
 	Freshness Freshness
+	// Erased is the part of it that is not here, since its log says that it was erased.
+	Erased dag.Totals
 }
 
 func (o FetchOptions) report(format string, args ...any) {
@@ -62,7 +68,8 @@ func (o FetchOptions) progress(p node.Progress) {
 // Fetch finds a save point at the sources, brings it into the repository,
 // verifies every byte, and keeps it. The log is found as at [Bank.Discover], whose
 // outcomes it has. A fetch that was interrupted goes on where
-// it was. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
+// it was. What no source has is not asked for any more if the log says that it was erased:
+// only then is all of the log read. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
 //
 // Archives are read where the other sources do not have the save point. One that is asked
@@ -72,8 +79,8 @@ func (o FetchOptions) progress(p node.Progress) {
 func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, error) {
 	b = b.with(o.Policy)
 	defer b.repo.Blocks.Hold().Release()
-	archives, remotes, err := b.gather(ctx, o)
-	defer closeAll(remotes)
+	archives, sources, err := b.gather(ctx, o)
+	defer closeAll(sources)
 	var reasons []error
 	if err != nil && (len(archives) == 0 || ctx.Err() != nil) {
 		return Fetched{}, err
@@ -82,8 +89,8 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 		o.report("%v", err)
 		reasons = append(reasons, err)
 	}
-	if len(remotes) > 0 {
-		s, err := b.fetchFrom(ctx, ref, o, remotes)
+	if len(sources) > 0 {
+		s, err := b.fetchFrom(ctx, ref, o, sources)
 		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
 			return s, err
 		}
@@ -107,143 +114,10 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 	return Fetched{}, errors.Join(reasons...)
 }
 
-// gather sorts the sources, with those that the policy names, and prepares those that
-// are not files. It returns what it has prepared also with an error.
-func (b *Bank) gather(ctx context.Context, o FetchOptions) (archives []string, remotes []*source, err error) {
-	archives, given, err := sortSources(o.Sources)
-	if err != nil {
-		return nil, nil, err
-	}
-	all := append(slices.Clone(given), places(o.Policy)...)
-	slices.Sort(all)
-	all = slices.Compact(all)
-	if len(all) == 0 && len(archives) == 0 {
-		// A name can also be known here, with all that it stands for.
-		known := slices.ContainsFunc(o.names(), func(name string) bool { _, err := b.repo.Name(name); return err == nil })
-		switch {
-		case known:
-			r, err := node.Local(b.repo.Dir(), b.repo, nil)
-			if err != nil {
-				return nil, nil, err
-			}
-			return nil, []*source{{Remote: r}}, nil
-		case len(o.Sources) > 0:
-			return nil, nil, fmt.Errorf("%w: a name needs somebody to ask for it: give the URL of a gateway as well", ErrUsage)
-		}
-		return nil, nil, fmt.Errorf("%w: no source to ask", ErrUsage)
-	}
-	remotes, err = b.dial(ctx, all, o)
-	return archives, remotes, err
-}
-
-// names returns the IPNS names of the log: the policy's, and those among the sources.
-func (o FetchOptions) names() []string {
-	out := names(o.Policy)
-	for _, s := range o.Sources {
-		if name, ok := strings.CutPrefix(s, "/ipns/"); ok {
-			out = append(out, strings.TrimSuffix(name, "/"))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 // mustStop reports whether an error is evidence against the log itself: another
 // source that shows nothing of it must not make it forgotten.
 func mustStop(err error) bool {
 	return errors.Is(err, anchor.ErrFork) || errors.Is(err, anchor.ErrRollback)
-}
-
-// isPlace reports whether a source is one to be asked over the network.
-func isPlace(s string) bool {
-	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") || strings.Contains(s, "/p2p/")
-}
-
-// sortSources tells files from other sources, and leaves names out.
-func sortSources(sources []string) (archives, places []string, err error) {
-	for _, s := range sources {
-		switch {
-		case strings.HasPrefix(s, "/ipns/"):
-		case strings.Contains(s, "://") || strings.Contains(s, "/p2p/"):
-			places = append(places, s)
-		default:
-			st, err := os.Stat(s)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, nil, fmt.Errorf("%w: source: %w", ErrUsage, err)
-			}
-			if err != nil {
-				return nil, nil, err
-			}
-			if st.IsDir() {
-				places = append(places, s)
-			} else {
-				archives = append(archives, s)
-			}
-		}
-	}
-	return archives, places, nil
-}
-
-// dial prepares sources that are not files. A folder is opened as a repository. One
-// of several that cannot be used is reported and left out.
-func (b *Bank) dial(ctx context.Context, places []string, o FetchOptions) ([]*source, error) {
-	var out []*source
-	for _, place := range places {
-		s, err := b.dialOne(ctx, place)
-		if err != nil && len(places) == 1 {
-			return out, err
-		}
-		if err != nil {
-			o.report("source %s: %v", place, err)
-			continue
-		}
-		out = append(out, s)
-	}
-	if len(out) == 0 && len(places) > 0 {
-		return nil, fmt.Errorf("%w: none of the sources", node.ErrUnreachable)
-	}
-	return out, nil
-}
-
-// source is a place to ask, and the bank behind it if that is ours to close.
-type source struct {
-	*node.Remote
-	bank *Bank
-	// logless: it was reached and has no such log, or no gateway. It may have IPFS blocks, as any
-	// IPFS node may.
-	logless bool
-}
-
-func logless(sources []*source) []*source {
-	return slices.DeleteFunc(slices.Clone(sources), func(s *source) bool { return !s.logless })
-}
-
-func (b *Bank) dialOne(ctx context.Context, place string) (*source, error) {
-	if strings.Contains(place, "://") || strings.Contains(place, "/p2p/") {
-		r, err := b.repo.Dial(place)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
-		}
-		return &source{Remote: r}, nil
-	}
-	bank, err := Open(ctx, place)
-	if err != nil {
-		return nil, err
-	}
-	r, err := node.Local(place, bank.repo, bank.LogRoot)
-	if err != nil {
-		return nil, errors.Join(err, bank.Close())
-	}
-	return &source{Remote: r, bank: bank}, nil
-}
-
-func closeAll(sources []*source) {
-	for _, s := range sources {
-		s.Close() // nothing was written through it
-		if s.bank != nil {
-			s.bank.Close()
-		}
-	}
 }
 
 func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources []*source) (Fetched, error) {
@@ -252,31 +126,23 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 		return Fetched{}, err
 	}
 	o.report("log %s: size %d, verified: %s", d.Head.Origin, d.Head.Size, d.Freshness.Words())
-	var remotes []*node.Remote
-	for _, s := range d.sources {
-		remotes = append(remotes, s.Remote)
-	}
-	s, err := b.find(ctx, d.view, ref, remotes, o)
+	from := remotes(d.sources)
+	v := d.view
+	s, err := b.find(ctx, v, ref, from, o)
 	if unreadable(err) && ctx.Err() == nil {
-		s, err = b.find(ctx, d.shown, ref, remotes, o) // the bank's copy is damaged
+		v = d.shown // the bank's copy is damaged
+		s, err = b.find(ctx, v, ref, from, o)
 	}
 	if err != nil {
 		return Fetched{}, err
 	}
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
-	s, err = b.fetchSavepoint(ctx, s, remotes, o.progress)
-	return Fetched{s, d.Freshness}, err
-}
-
-// Words says for a person what the value means for the log.
-func (f Freshness) Words() string {
-	switch f {
-	case FreshnessWitnessed:
-		return "its log is the newest that the witnesses know"
-	case FreshnessStaleAccepted:
-		return "its log may not be the newest, which was accepted"
+	f, err := b.fetchSavepoint(ctx, s, v, from, o.progress)
+	f.Freshness = d.Freshness
+	if f.Erased.Documents > 0 {
+		o.report("%d documents of it were erased, as the log says, and cannot be had", f.Erased.Documents)
 	}
-	return "whether its log is the newest is not known (no witness was asked)"
+	return f, err
 }
 
 // fetched is the bank's store, of which some IPFS blocks have just arrived.
@@ -289,8 +155,9 @@ var _ dag.Checked = fetched{}
 
 // fetchSavepoint brings all IPFS blocks of a proven save point, verifies and
 // keeps it. What verifying finds damaged of that which the repository held already
-// is fetched again.
-func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.Remote, progress func(node.Progress)) (Savepoint, error) {
+// is fetched again. What is missing in the end may be what the log erased; v, if not nil,
+// is the log to ask about it.
+func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, v *anchor.View, remotes []*node.Remote, progress func(node.Progress)) (Fetched, error) {
 	src := fetched{b.repo.Blocks, new(node.Arrived)}
 	for first := true; ; first = false {
 		healed := false
@@ -308,12 +175,19 @@ func (b *Bank) fetchSavepoint(ctx context.Context, s Savepoint, remotes []*node.
 			p.Total = total
 			progress(p)
 		})
-		if err != nil {
-			return Savepoint{}, err
+		if errors.Is(err, node.ErrIncomplete) {
+			if erased, logErr := b.onlyErased(ctx, v, s); erased {
+				err = nil
+			} else if ctx.Err() != nil {
+				err = errors.Join(err, logErr)
+			}
 		}
-		adopted, err := b.adopt(ctx, src, s, func(Savepoint) error { return nil })
+		if err != nil {
+			return Fetched{}, err
+		}
+		adopted, erased, err := b.adopt(ctx, src, s, func(Savepoint) error { return nil })
 		if !errors.Is(err, dag.ErrHash) || !first && !healed {
-			return adopted, err
+			return Fetched{Savepoint: adopted, Erased: erased}, err
 		}
 	}
 }

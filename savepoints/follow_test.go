@@ -3,6 +3,9 @@ package savepoints_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -77,8 +80,8 @@ func TestFollow(t *testing.T) {
 	overHTTP, p := reader(t, b)
 	overPeer, _ := reader(t, b)
 	followers := []*follower{
-		follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()}),
-		follow(t, overPeer, savepoints.FollowOptions{Policy: p, Source: n.Addresses()[0]}),
+		follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}}),
+		follow(t, overPeer, savepoints.FollowOptions{Policy: p, Sources: []string{n.Addresses()[0]}}),
 	}
 	for _, f := range followers {
 		f.await(t, 2)
@@ -120,7 +123,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	// What is there is not fetched again.
-	again := follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Source: n.GatewayURL()})
+	again := follow(t, overHTTP, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}})
 	take(t, b, smallState(3), "p")
 	again.await(t, 1)
 	again.stop(t)
@@ -142,10 +145,10 @@ func TestFollowRollback(t *testing.T) {
 	stale := openBank(t, copyBank(t, b))
 	take(t, b, smallState(1), "p")
 	to, p := reader(t, b)
-	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL()})
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, b).GatewayURL()}})
 	f.await(t, 2)
 	f.stop(t)
-	f = follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, stale).GatewayURL()})
+	f = follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, stale).GatewayURL()}})
 	await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
 	f.stop(t)
 	if fetched, failed := f.counts(); fetched != 0 || failed != 1 {
@@ -156,11 +159,157 @@ func TestFollowRollback(t *testing.T) {
 	}
 }
 
+// Of several sources one that is reached is enough, and the others are told of once.
+func TestFollowSeveral(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(0), "p")
+	n, err := b.Repo().Serve(ctx, node.ServeOptions{Gateway: "127.0.0.1:0", Logs: b.LogRoot})
+	must(t, err)
+	away := "http://127.0.0.1:1"
+	replica, p := reader(t, b)
+	follow(t, replica, savepoints.FollowOptions{Policy: p, Sources: []string{n.GatewayURL()}}).await(t, 1)
+	m := serve(t, replica)
+	to, _ := reader(t, b)
+	o := savepoints.FollowOptions{Policy: p, Sources: []string{away, m.GatewayURL(), n.GatewayURL()}}
+	f := follow(t, to, o)
+	f.await(t, 1)
+	take(t, b, smallState(1), "p")
+	f.await(t, 2)
+	must(t, n.Close())
+	await(t, "the second trouble", func() bool { _, failed := f.counts(); return failed >= 2 })
+	f.stop(t)
+	f.mu.Lock()
+	if len(f.failed) < 2 || !errors.Is(f.failed[0], node.ErrUnreachable) || !strings.Contains(f.failed[0].Error(), away) ||
+		strings.Contains(f.failed[0].Error(), n.GatewayURL()) || !strings.Contains(f.failed[len(f.failed)-1].Error(), n.GatewayURL()) {
+		t.Errorf("told: %v", f.failed)
+	}
+	f.mu.Unlock()
+	s, err := to.Status(ctx)
+	must(t, err)
+	if l := s.Followed[0]; l.Err != nil || l.Size != 2 || l.Reached.IsZero() {
+		t.Errorf("%+v", l)
+	}
+	checkDocuments(t, to, list(t, to)[1], smallState(1))
+}
+
+// A source that is behind is no rollback while one that may not be is silent; what
+// contradicts what is known is a fork all the same, and so is what contradicts another
+// source: then nothing is taken from either.
+func TestFollowCompares(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(0), "p")
+	old := openBank(t, copyBank(t, b))
+	fork := openBank(t, copyBank(t, b))
+	take(t, b, smallState(1), "p")
+	take(t, fork, smallState(2), "p")
+	_, newest := countedGateway(t, b)
+	_, behind := countedGateway(t, old)
+	_, forked := countedGateway(t, fork)
+	silent := "http://127.0.0.1:1"
+	to, p := reader(t, b)
+	first := func(to *savepoints.Bank, sources ...string) error {
+		t.Helper()
+		f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: sources})
+		await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
+		f.stop(t)
+		if fetched, _ := f.counts(); fetched != 0 {
+			t.Errorf("%q: fetched %d", sources, fetched)
+		}
+		return f.failed[0]
+	}
+	if err := first(to, newest, forked); !errors.Is(err, anchor.ErrFork) || !strings.Contains(err.Error(), "evidence") {
+		t.Errorf("two that contradict each other: %v", err)
+	}
+	if s, err := to.Status(ctx); err != nil || s.Followed[0].Size != 0 || s.Followed[0].Err == nil {
+		t.Errorf("%+v %v", s, err)
+	}
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{behind, newest}})
+	f.await(t, 2)
+	f.stop(t)
+	if _, failed := f.counts(); failed != 0 {
+		t.Errorf("one that is behind: %v", f.failed)
+	}
+	if err := first(to, behind, silent); !errors.Is(err, node.ErrUnreachable) || errors.Is(err, anchor.ErrRollback) {
+		t.Errorf("behind, and the other silent: %v", err)
+	}
+	if err := first(to, behind); !errors.Is(err, anchor.ErrRollback) {
+		t.Errorf("behind alone: %v", err)
+	}
+	_, blocks := withoutLog(t, b)
+	if err := first(to, behind, blocks); !errors.Is(err, anchor.ErrRollback) {
+		t.Errorf("behind, and the other without the log: %v", err)
+	}
+	if err := first(to, forked, silent); !errors.Is(err, anchor.ErrFork) {
+		t.Errorf("forked, and the other silent: %v", err)
+	}
+	if len(list(t, to)) != 2 {
+		t.Error("something is gone")
+	}
+}
+
+// A log is followed by its name, by a log root, or at a tlog-tiles prefix, while its save
+// points come from elsewhere.
+func TestFollowForms(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(0), "p")
+	name := "/ipns/" + published(t, b)
+	_, url := withoutLog(t, b)
+	_, other := withoutLog(t, initBank(t))
+	dir := t.TempDir()
+	copyLog(t, b, dir)
+	text, err := b.TrustPolicy()
+	must(t, err)
+	mirrored, err := anchor.ParsePolicy(fmt.Appendf(nil, "%s# ipfs-savepoint: mirror %s\n", text, url))
+	must(t, err)
+	plain := policyOf(t, b)
+	for _, of := range []struct {
+		policy  *anchor.Policy
+		sources []string
+	}{
+		{plain, []string{name, url, other}},
+		{mirrored, []string{name}},
+		{plain, []string{rootOf(t, b), url}},
+		{plain, []string{dir, url}},
+	} {
+		to, _ := reader(t, b)
+		f := follow(t, to, savepoints.FollowOptions{Policy: of.policy, Sources: of.sources})
+		f.await(t, 1)
+		f.stop(t)
+		checkDocuments(t, to, list(t, to)[0], smallState(0))
+		must(t, to.VerifyLog(ctx, b.Origin()))
+	}
+
+	// A log root that nobody has keeps everything away; with one that is met the log goes on.
+	floor := rootOf(t, b)
+	to, _ := reader(t, b)
+	_, elsewhere := countedGateway(t, openBank(t, copyBank(t, b)))
+	f := follow(t, to, savepoints.FollowOptions{Policy: plain, Sources: []string{rootOf(t, initBank(t)), elsewhere}})
+	await(t, "the trouble to be told", func() bool { _, failed := f.counts(); return failed > 0 })
+	f.stop(t)
+	if fetched, _ := f.counts(); fetched != 0 || !errors.Is(f.failed[0], dag.ErrNotFound) {
+		t.Errorf("fetched %d, %v", fetched, f.failed)
+	}
+	_, whole := countedGateway(t, b)
+	f = follow(t, to, savepoints.FollowOptions{Policy: plain, Sources: []string{floor, whole}})
+	f.await(t, 1)
+	take(t, b, smallState(1), "p")
+	f.await(t, 2)
+	f.stop(t)
+	if _, failed := f.counts(); failed != 0 {
+		t.Errorf("%v", f.failed)
+	}
+}
+
 func TestFollowUsage(t *testing.T) {
-	b, p := reader(t, initBank(t))
-	err := b.Follow(ctx, savepoints.FollowOptions{Policy: p, Source: "nonsense"})
-	if !errors.Is(err, savepoints.ErrUsage) {
-		t.Error(err)
+	of := initBank(t)
+	b, p := reader(t, of)
+	archive := filepath.Join(t.TempDir(), "a.car")
+	must(t, os.WriteFile(archive, nil, 0o600))
+	for _, source := range []string{"nonsense", "ftp://host", "/ipns/k51", "/ipfs/nonsense", archive, of.Repo().Dir(), t.TempDir()} {
+		err := b.Follow(ctx, savepoints.FollowOptions{Policy: p, Sources: []string{source}})
+		if !errors.Is(err, savepoints.ErrUsage) {
+			t.Errorf("%s: %v", source, err)
+		}
 	}
 }
 
@@ -184,7 +333,7 @@ func TestFollowedNameWithMore(t *testing.T) {
 	must(t, b.Repo().PutName(n.Name, n.Record))
 	_, url := countedGateway(t, b)
 	to, p := reader(t, b)
-	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: url})
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{url}})
 	f.await(t, 1)
 	await(t, "the refusal", func() bool { _, failed := f.counts(); return failed > 0 })
 	f.stop(t)

@@ -142,7 +142,7 @@ func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 			return Checked{}, err
 		}
 	}
-	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks)
+	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks, a.gone(ctx))
 	if ownErr != nil {
 		sample = nil // the bank does not know what else there is to ask for
 	} else {
@@ -287,6 +287,18 @@ func (a *asking) place(p replication.Place) *asked {
 	return kept
 }
 
+// gone reports of IPFS blocks whether they need not be anywhere: they were erased, and are
+// not here either.
+func (a *asking) gone(ctx context.Context) func(cid.Cid) bool {
+	return func(c cid.Cid) bool {
+		if !a.b.erasures.gone(ctx, c) {
+			return false
+		}
+		here, err := a.b.repo.Blocks.Has(ctx, c)
+		return err == nil && !here
+	}
+}
+
 func (a *asking) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, a.o.Timeout, fmt.Errorf("%w: no answer within %s", node.ErrUnreachable, a.o.Timeout))
 }
@@ -301,7 +313,7 @@ func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sampl
 	defer cancel()
 	var err error
 	if sample == nil {
-		err = probe(limited, p, item, a.o.Blocks)
+		err = probe(limited, p, item, a.o.Blocks, a.gone(ctx))
 	} else {
 		err = replication.Serves(limited, p, item, sample)
 	}

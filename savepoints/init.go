@@ -26,6 +26,9 @@ type InitOptions struct {
 	// PrivateIDs: the log names policies by a keyed hash of their ids, so that who
 	// sees only the log cannot guess them. The key is made with the repository.
 	PrivateIDs bool
+	// Topic, if not empty, is what the trust policy says of a topic of the Hedera
+	// Consensus Service: TOPIC MIRROR-URL MIRROR-URL…. See [anchor.PolicyTopic].
+	Topic string
 }
 
 // Check reports whether a log can be made as o describes it. The error wraps ErrUsage.
@@ -88,10 +91,20 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 // policy is the trust policy of the new log.
 func (o InitOptions) policy(vkey, url string) ([]byte, error) {
 	text, err := o.trust(vkey, url)
-	if err == nil && o.PrivateIDs {
+	if err != nil {
+		return nil, err
+	}
+	if o.PrivateIDs {
 		text = append(text, anchor.PrivateIDsLine...)
 	}
-	return text, err
+	if o.Topic != "" {
+		line, err := anchor.TopicLine(o.Topic)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrUsage, err) // not of a policy that somebody gave
+		}
+		text = append(text, line...)
+	}
+	return text, nil
 }
 
 func (o InitOptions) trust(vkey, url string) ([]byte, error) {
@@ -146,11 +159,19 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	if err != nil {
 		return nil // cut short by a crash
 	}
-	h, ok, err := anchor.LoadHead(ctx, logStore{repo.Blocks, repo}, p)
-	if err == nil && ok && h.Size > 0 {
-		err = fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+	for _, name := range []string{anchor.HeadName(p.Origin), anchor.PendingName(p.Origin)} {
+		head, err := repo.Head(ctx, name)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			continue
+		}
+		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
+			return fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+		}
 	}
-	return err
+	return nil
 }
 
 func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, nameKey, policy []byte) error {

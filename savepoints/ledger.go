@@ -22,19 +22,20 @@ type ledger struct {
 	// more is the key that is to replace signer's, while both sign.
 	more    []anchor.Signer
 	log     atomic.Pointer[anchor.Log]
-	err     error          // why the log has to be opened again, if it has
-	history *entry.History // of the first done entries
+	broken  atomic.Pointer[error] // why the log has to be opened again, if it has
+	history *entry.History        // of the first done entries
 	// done is the size of the log up to which every entry that is here has its receipt.
 	done int64
 	// whole is the size of the log up to which an earlier open found that.
 	whole int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
-	cosigned int64
+	cosigned atomic.Int64
 	// asked: the witnesses were asked, before the first append, whether they have
 	// seen more of the log than there is here.
-	asked     bool
-	witnesses []anchor.Witness
+	asked      bool
+	witnesses  []anchor.Witness
+	witnessing witnessing
 	// grown has a value when the log has grown.
 	grown chan struct{}
 }
@@ -54,23 +55,36 @@ func (l *ledger) head() (anchor.Head, bool) {
 // open opens the log anew, and reads what it holds.
 func (l *ledger) open(ctx context.Context) error {
 	l.history, l.done = entry.NewHistory(l.b.own.Origin), 0
-	var log *anchor.Log
-	log, l.err = anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize(), More: l.more})
+	log, err := anchor.Open(ctx, l.b.store, l.signer, anchor.Options{Admit: l.admit, Policy: l.b.own, Published: l.b.publishedSize(), More: l.more})
 	l.log.Store(log)
-	if errors.Is(l.err, anchor.ErrUnavailable) {
+	if errors.Is(err, anchor.ErrUnavailable) {
 		// Tiles of the own log are nowhere else to be asked for.
-		l.err = fmt.Errorf("%w: %w", node.ErrDamaged, l.err)
+		err = fmt.Errorf("%w: %w", node.ErrDamaged, err)
 	}
-	if l.err == nil {
-		l.err = l.load(ctx)
+	if err == nil {
+		err = l.load(ctx)
 	}
-	return l.err
+	return l.failed(err)
+}
+
+// failed notes why the log has to be opened again before it is used; nil if it has not.
+func (l *ledger) failed(err error) error {
+	l.broken.Store(&err)
+	return err
+}
+
+// err is what failed was given last. It waits for nothing.
+func (l *ledger) err() error {
+	if err := l.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // ready opens the log if that failed before, and finishes what an earlier take left
 // undone after its entry was in the log.
 func (l *ledger) ready(ctx context.Context) error {
-	if l.err != nil {
+	if l.err() != nil {
 		if err := l.open(ctx); err != nil {
 			return err
 		}
@@ -82,35 +96,6 @@ func (l *ledger) ready(ctx context.Context) error {
 		return err
 	}
 	return l.takeOver(ctx)
-}
-
-// askTimeout bounds how long the first append waits for witnesses that may have seen
-// more of the log: one that does not answer keeps nobody from saving.
-const askTimeout = 2 * time.Second
-
-// ask refuses to sign if a witness, or a place that the trust policy names, says that
-// this repository is an old copy.
-func (l *ledger) ask(ctx context.Context) error {
-	if l.asked {
-		return nil
-	}
-	limited, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := l.b.askMirrors(limited); err != nil {
-		l.err = err
-		return err
-	}
-	if !l.b.own.Quorum {
-		l.asked = ctx.Err() == nil
-		return ctx.Err()
-	}
-	_, err := l.log.Load().Publish(limited, l.witnesses)
-	if mustStop(err) {
-		l.err = err
-		return err
-	}
-	l.asked = err == nil
-	return ctx.Err()
 }
 
 // append adds an entry to the log and returns its index and its record. An error may
@@ -130,7 +115,7 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 	if errors.Is(err, ErrConflict) {
 		return 0, nil, err // refused, and nothing has happened
 	}
-	l.err = err
+	l.failed(err)
 	select {
 	case l.grown <- struct{}{}:
 	default: // somebody is to look already
@@ -139,11 +124,11 @@ func (l *ledger) append(ctx context.Context, e entry.Entry) (int64, []byte, erro
 }
 
 // finish reads the entries from done on. It gives each its receipt that has none and is
-// not in held, and sees to it that what was retired is.
+// not in held, and sees to it that what was retired is, and that it is known what was erased.
 func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	h, _ := l.head()
 	size := h.Size
-	l.cosigned = min(l.cosigned, size)
+	l.uncosigned(size)
 	if l.done >= size {
 		return nil
 	}
@@ -151,7 +136,7 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	if err != nil {
 		return err
 	}
-	var lost []anchor.Entry
+	var lost, erased []anchor.Entry
 	var retired []*entry.Retire
 	for e, err := range v.Entries(ctx, l.done) {
 		if err != nil {
@@ -170,6 +155,13 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 			if e.Index >= l.whole {
 				retired = append(retired, said)
 			}
+		case *entry.Erase:
+			erased = append(erased, e)
+		}
+	}
+	for _, e := range erased {
+		if err := l.b.keepErasure(ctx, v, e); err != nil {
+			return fmt.Errorf("finish erasing by log entry %d: %w", e.Index, err)
 		}
 	}
 	for _, e := range lost {
@@ -185,6 +177,9 @@ func (l *ledger) finish(ctx context.Context, held map[int64]bool) error {
 	l.done = size
 	return nil
 }
+
+// uncosigned notes that the receipt at an index may have no cosignatures.
+func (l *ledger) uncosigned(index int64) { l.cosigned.Store(min(l.cosigned.Load(), index)) }
 
 // regain writes the receipt of a save point that has none. One whose IPFS blocks are not
 // here gets none: the repository came from an old backup, perhaps, or the log was begun
@@ -205,7 +200,7 @@ func (l *ledger) regain(ctx context.Context, v *anchor.View, e anchor.Entry) err
 	if err != nil || !here {
 		return err
 	}
-	l.cosigned = min(l.cosigned, e.Index)
+	l.uncosigned(e.Index)
 	_, err = l.receipt(ctx, v, e.Index, e.Record)
 	if errors.Is(err, dag.ErrNotFound) {
 		return nil

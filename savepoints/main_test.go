@@ -17,12 +17,14 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
-// childEnv makes the test binary take save points in a loop instead of testing.
+// childEnv makes the test binary do one thing in a loop instead of testing: take save
+// points, or erase documents.
 const childEnv = "IPFS_SAVEPOINT_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		fmt.Fprintln(os.Stderr, takeForEver(os.Args[1]))
+	if what := os.Getenv(childEnv); what != "" {
+		forEver := map[string]func(string) error{"take": takeForEver, "erase": eraseForEver}[what]
+		fmt.Fprintln(os.Stderr, forEver(os.Args[1]))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -157,8 +159,9 @@ func list(t *testing.T, b *savepoints.Bank) []savepoints.Savepoint {
 // checkDocuments verifies a save point and compares its documents.
 func checkDocuments(t *testing.T, b *savepoints.Bank, s savepoints.Savepoint, want state) {
 	t.Helper()
-	totals, err := b.Verify(ctx, s)
+	verified, err := b.Verify(ctx, s)
 	must(t, err)
+	totals := verified.Totals
 	if totals != want.totals() || totals != s.Manifest.Totals {
 		t.Fatalf("totals %+v, in the manifest %+v, want %+v", totals, s.Manifest.Totals, want.totals())
 	}

@@ -85,7 +85,7 @@ func TestDiscoverWhileFollowing(t *testing.T) {
 	growing, stop := context.WithCancel(ctx)
 	followed, discovered := make(chan error), make(chan error)
 	go func() {
-		followed <- to.Follow(growing, savepoints.FollowOptions{Policy: p, Source: url, Interval: time.Millisecond, Failed: func(err error) { t.Errorf("follow: %v", err) }})
+		followed <- to.Follow(growing, savepoints.FollowOptions{Policy: p, Sources: []string{url}, Interval: time.Millisecond, Failed: func(err error) { t.Errorf("follow: %v", err) }})
 	}()
 	go func() {
 		for n := 0; growing.Err() == nil; n++ {
@@ -103,19 +103,19 @@ func TestDiscoverWhileFollowing(t *testing.T) {
 	<-discovered
 }
 
-// recosigned has a bank publish the same head until its cosignatures are newer.
+// recosigned has a bank publish the same head with newer cosignatures, which tell seconds.
 func recosigned(t *testing.T, b *savepoints.Bank, p *anchor.Policy) anchor.Head {
 	t.Helper()
 	before, err := b.Head(ctx, "")
 	must(t, err)
-	var now anchor.Head
-	await(t, "newer cosignatures", func() bool {
-		_, err := b.Publish(ctx)
-		must(t, err)
-		now, err = b.Head(ctx, "")
-		must(t, err)
-		return anchor.Fresher(p, now, before)
-	})
+	await(t, "another second", func() bool { return !anchor.CosignedSince(p, before, time.Now().Truncate(time.Second)) })
+	_, err = b.Publish(ctx)
+	must(t, err)
+	now, err := b.Head(ctx, "")
+	must(t, err)
+	if !anchor.Fresher(p, now, before) {
+		t.Fatal("the cosignatures are not newer")
+	}
 	return now
 }
 
@@ -135,7 +135,7 @@ func TestNewCosignaturesAreCopied(t *testing.T) {
 			following, stop := context.WithCancel(ctx)
 			done := make(chan error)
 			go func() {
-				done <- to.Follow(following, savepoints.FollowOptions{Policy: p, Source: url, Interval: 10 * time.Millisecond})
+				done <- to.Follow(following, savepoints.FollowOptions{Policy: p, Sources: []string{url}, Interval: 10 * time.Millisecond})
 			}()
 			await(t, "the copy", func() bool { h, err := to.Head(ctx, p.Origin); return err == nil && !anchor.Fresher(p, newest, h) })
 			stop()

@@ -120,31 +120,31 @@ func (b *Bank) publishedSize() int64 {
 
 // askMirrors looks for a head of the own log that is larger, or another history, at the
 // places that its trust policy names and under its name there. Who does not answer says
-// nothing.
-func (b *Bank) askMirrors(ctx context.Context) error {
+// nothing; agreed is whether anybody has the log as it is here.
+func (b *Bank) askMirrors(ctx context.Context) (agreed bool, err error) {
 	list := places(b.own)
 	if len(list) == 0 {
-		return nil
+		return false, nil
 	}
 	sources, _ := b.dial(ctx, list, FetchOptions{})
 	defer closeAll(sources)
 	own, err := b.view(ctx, b.own)
 	if err != nil {
-		return err
+		return false, err
 	}
 	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
 	for _, h := range shown {
 		if h.view.Head().Size > own.Head().Size {
 			if err := h.view.Extends(ctx, own.Head()); errors.Is(err, anchor.ErrFork) {
-				return b.advise(&sourceError{h.source.Name, err})
+				return false, &sourceError{h.source.Name, err}
 			}
-			return b.advise(rolledBack(own.Head(), h.view.Head()))
+			return false, rolledBack(own.Head(), h.view.Head())
 		}
 		if err := own.Extends(ctx, h.view.Head()); mustStop(err) {
-			return b.advise(&sourceError{h.source.Name, err})
+			return false, &sourceError{h.source.Name, err}
 		}
 	}
-	return nil
+	return len(shown) > 0, nil
 }
 
 // rolledBack says that this repository's own log is behind what was published of it.
@@ -152,40 +152,44 @@ func rolledBack(own, published anchor.Head) error {
 	return &sourceError{"this repository is an old copy", &anchor.RollbackError{Old: published, New: own}}
 }
 
-// keepNames keeps the records of a followed log's names that a source has, with what
-// they stand for, so that the names can be resolved here when the source is gone.
-func (b *Bank) keepNames(ctx context.Context, r *node.Remote, p *anchor.Policy) error {
+// keepNames keeps the records of a followed log's names that sources have shown, with what
+// they stand for, so that the names can be resolved here when the sources are gone.
+func (b *Bank) keepNames(ctx context.Context, sources []*source, p *anchor.Policy) error {
+	var errs []error
+	for _, s := range sources {
+		for _, name := range names(p) {
+			n, ok := s.names[name]
+			if held, err := b.repo.Name(name); !ok || err == nil && held.Sequence >= n.Sequence && string(held.Record) == string(n.Record) {
+				continue
+			}
+			if err := b.keepName(ctx, s, n, p); err != nil {
+				errs = append(errs, fmt.Errorf("name %s: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Bank) keepName(ctx context.Context, s *source, n node.Name, p *anchor.Policy) error {
+	root, err := n.Root()
+	if err != nil {
+		return nil
+	}
 	defer b.repo.Blocks.Hold().Release()
-	for _, name := range names(p) {
-		n, err := r.ReadName(ctx, name)
-		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, node.ErrName) {
-			continue // it has none, or none that counts
-		}
-		if err != nil {
-			return err
-		}
-		if held, err := b.repo.Name(name); err == nil && held.Sequence >= n.Sequence && string(held.Record) == string(n.Record) {
-			continue
-		}
-		root, err := n.Root()
-		if err != nil {
-			continue
-		}
-		// Only what is a log's directory of this policy is fetched, and nothing beside it.
-		v, err := anchor.OpenView(ctx, r.LogAt(root), p)
-		if err == nil {
-			h := v.Head()
-			err = anchor.CheckDirectory(ctx, directorySource{b, r}, root, h.Size, int(logLimit(h).Documents))
-		}
-		if err != nil {
-			return fmt.Errorf("name %s: %w", name, err)
-		}
-		if err := b.repo.Fetch(ctx, []*node.Remote{r}, root, nil); err != nil {
-			return fmt.Errorf("name %s: %w", name, err)
-		}
-		if err := b.repo.PutName(name, n.Record); err != nil && !errors.Is(err, node.ErrOlderName) {
-			return err
-		}
+	// Only what is a log's directory of this policy is fetched, and nothing beside it.
+	v, err := anchor.OpenView(ctx, s.LogAt(root), p)
+	if err != nil {
+		return err
+	}
+	h := v.Head()
+	if err := anchor.CheckDirectory(ctx, directorySource{b, s.Remote}, root, h.Size, int(logLimit(h).Documents)); err != nil {
+		return err
+	}
+	if err := b.repo.Fetch(ctx, []*node.Remote{s.Remote}, root, nil); err != nil {
+		return err
+	}
+	if err := b.repo.PutName(n.Name, n.Record); err != nil && !errors.Is(err, node.ErrOlderName) {
+		return err
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
 )
 
 // MaxProofFile is the length in bytes of the longest proof file that is read. It is held
@@ -20,15 +21,55 @@ const MaxProofFile = 64 << 20
 // path in it, or of its absence; with an empty path of the save point alone. It is a CARv1
 // with two roots: the manifest, with the nodes on path only, and one raw block that holds
 // the C2SP tlog-proof with the log entry in its extra line.
+//
+// Of a document that was erased, and whose bytes are not here, it proves all the rest, and,
+// with the proof of the log entry that says so as one more root, why they are missing.
 func (b *Bank) Prove(ctx context.Context, s Savepoint, path string, w io.Writer) error {
-	proof, err := b.publicProof(ctx, s)
-	if err == nil {
-		err = dag.WriteProof(ctx, w, b.repo.Blocks, s.CID, path, dag.RawBlock(proof))
-	}
+	err := b.prove(ctx, s, path, w)
 	if err != nil {
 		return fmt.Errorf("prove %s: %w", s.CID, err)
 	}
 	return nil
+}
+
+func (b *Bank) prove(ctx context.Context, s Savepoint, path string, w io.Writer) error {
+	proof, err := b.publicProof(ctx, s)
+	if err != nil {
+		return err
+	}
+	more := []dag.Block{dag.RawBlock(proof)}
+	erasure, err := b.erasureAt(ctx, s, path)
+	if err != nil {
+		return err
+	}
+	if erasure != nil {
+		more = append(more, dag.RawBlock(erasure))
+	}
+	return dag.WriteProofWithout(ctx, w, b.repo.Blocks, s.CID, path, func(cid.Cid) bool { return erasure != nil }, more...)
+}
+
+// erasureAt returns the proof that the document at a path was erased, if it was and bytes
+// of it are missing.
+func (b *Bank) erasureAt(ctx context.Context, s Savepoint, path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	doc, err := dag.Lookup(ctx, b.repo.Blocks, s.CID, path)
+	if errors.Is(err, dag.ErrNoDocument) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	missing, err := dag.Missing(ctx, b.repo.Blocks, doc.Link.CID)
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	erased, err := b.erased(ctx, s.Origin)
+	if err != nil || erased[doc.Link.CID] == "" {
+		return nil, err // whoever reads what is missing says so
+	}
+	return b.erasureProof(ctx, s.Origin, erased[doc.Link.CID])
 }
 
 // RawProof returns the C2SP tlog-proof of a save point's entry, and the entry's bytes:
@@ -49,17 +90,39 @@ func (b *Bank) RawProof(ctx context.Context, s Savepoint) (proof, record []byte,
 // made before witnesses had seen the entry, one made from the published head. The error
 // wraps anchor.ErrNoQuorum if there is none yet.
 func (b *Bank) publicProof(ctx context.Context, s Savepoint) ([]byte, error) {
-	p, err := b.policy(s.Origin)
+	return b.public(ctx, s.Origin, s.LogIndex, s.Proof)
+}
+
+// erasureProof does so for an entry that erases documents, by the key of its record.
+func (b *Bank) erasureProof(ctx context.Context, origin, key string) ([]byte, error) {
+	proof, err := b.repo.Record(erasureKind, key)
 	if err != nil {
 		return nil, err
 	}
-	_, proofErr := openProof(p, s.Proof)
+	p, err := b.receiptPolicy(origin)
+	if err != nil {
+		return nil, err
+	}
+	_, index, err := openErasure(p, proof)
+	if err != nil {
+		return nil, err
+	}
+	return b.public(ctx, origin, index, proof)
+}
+
+// public returns the proof of an entry if others believe it, or makes one that they do.
+func (b *Bank) public(ctx context.Context, origin string, index int64, proof []byte) ([]byte, error) {
+	p, err := b.policy(origin)
+	if err != nil {
+		return nil, err
+	}
+	_, proofErr := anchor.VerifyProof(p, proof)
 	if proofErr == nil {
-		return s.Proof, nil
+		return proof, nil
 	}
 	h, err := b.copyHead(ctx, p)
-	if errors.Is(err, ErrNotFound) || err == nil && h.Size <= s.LogIndex {
-		return nil, fmt.Errorf("%w has seen the entry: %w", anchor.ErrNoQuorum, proofErr)
+	if errors.Is(err, ErrNotFound) || err == nil && h.Size <= index {
+		return nil, fmt.Errorf("%w has seen entry %d: %w", anchor.ErrNoQuorum, index, proofErr)
 	}
 	if err != nil {
 		return nil, err
@@ -68,11 +131,11 @@ func (b *Bank) publicProof(ctx context.Context, s Savepoint) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := v.Entry(ctx, s.LogIndex)
+	e, err := v.Entry(ctx, index)
 	if err != nil {
 		return nil, err
 	}
-	return v.Prove(ctx, s.LogIndex, e.Record)
+	return v.Prove(ctx, index, e.Record)
 }
 
 // Proven is what a proof file shows to whoever believes the trust policy.
@@ -83,6 +146,10 @@ type Proven struct {
 	// none there, given that the state is canonical.
 	Document dag.Document
 	Absent   bool
+	// Erased: the document's bytes are not in the file, since they are gone on purpose, as
+	// entry ErasedBy of the log says.
+	Erased   bool
+	ErasedBy int64
 }
 
 // VerifyProofFile checks a file from [Bank.Prove] or [Bank.RawProof], or an archive,
@@ -109,8 +176,8 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	if err != nil {
 		return Proven{}, err
 	}
-	if len(car.Roots) != 2 {
-		return Proven{}, fmt.Errorf("%w: %d roots, not 2", ErrArchive, len(car.Roots))
+	if len(car.Roots) < 2 {
+		return Proven{}, fmt.Errorf("%w: %d roots, not 2 or more", ErrArchive, len(car.Roots))
 	}
 	proof, err := car.Get(ctx, car.Roots[1])
 	if err != nil {
@@ -129,6 +196,10 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	if err := out.Entry.Agrees(out.Manifest, out.CID, entry.Naming{Private: p.PrivateIDs}); err != nil {
 		return Proven{}, err
 	}
+	erased, err := erasuresIn(ctx, p, car)
+	if err != nil {
+		return Proven{}, err
+	}
 	if path == "" {
 		return out, nil
 	}
@@ -136,10 +207,37 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	switch {
 	case errors.Is(err, dag.ErrNoDocument):
 		out.Absent = true
+	case errors.Is(err, dag.ErrNoBytes):
+		out.ErasedBy, out.Erased = erased[out.Document.Link.CID]
+		if !out.Erased {
+			return Proven{}, asTruncated(err)
+		}
 	case err != nil:
 		return Proven{}, asTruncated(err)
 	}
 	return out, nil
+}
+
+// erasuresIn reads the entries that the further roots of a file prove, and returns which
+// documents they erase, each with the index of the first entry that does.
+func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof) (map[cid.Cid]int64, error) {
+	erased := map[cid.Cid]int64{}
+	for _, root := range car.Roots[2:] {
+		proof, err := car.Get(ctx, root)
+		if err != nil {
+			return nil, asTruncated(err)
+		}
+		said, index, err := openErasure(p, proof)
+		if err != nil {
+			return nil, fmt.Errorf("%w: root %s: %w", ErrArchive, root, err)
+		}
+		for _, c := range said.Documents {
+			if _, ok := erased[c]; !ok {
+				erased[c] = index
+			}
+		}
+	}
+	return erased, nil
 }
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).

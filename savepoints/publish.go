@@ -35,53 +35,76 @@ func (b *Bank) Publish(ctx context.Context) (anchor.Cosigned, error) {
 	if log == nil {
 		return anchor.Cosigned{}, fmt.Errorf("publish: %w", b.LogError())
 	}
+	// What is put is kept by nothing until the head is stored that names it.
+	hold := b.repo.Blocks.Hold()
 	out, err := log.Publish(ctx, b.ledger.witnesses)
+	hold.Release()
+	b.ledger.witnessing.note(out.Reports)
+	if mustStop(err) {
+		err = b.ledger.stop(err)
+	}
 	if err != nil || !b.own.Quorum {
 		return out, err
 	}
+	for more := true; more && err == nil; {
+		more, err = b.cosignSome(ctx, out.Head)
+	}
+	return out, err
+}
+
+// cosignBatch is how many receipts are made anew while takes wait.
+const cosignBatch = 64
+
+// cosignSome makes some of the receipts anew that the head covers and that have no
+// cosignatures, and reports whether there are more.
+func (b *Bank) cosignSome(ctx context.Context, h anchor.Head) (more bool, err error) {
 	select {
 	case b.taking <- struct{}{}:
 		defer func() { <-b.taking }()
 	case <-ctx.Done():
-		return out, ctx.Err()
+		return false, ctx.Err()
 	}
-	return out, b.ledger.cosign(ctx, out.Head)
+	l := b.ledger
+	if l.cosigned.Load() >= h.Size {
+		return false, nil
+	}
+	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), b.own)
+	if err != nil {
+		return false, err
+	}
+	defer b.replicas.queue.Wake() // what others believe from now on can be brought to them
+	made := 0
+	for e, err := range v.Entries(ctx, l.cosigned.Load()) {
+		if err != nil {
+			return false, err
+		}
+		if made == cosignBatch {
+			return true, nil
+		}
+		if err := l.cosign(ctx, v, e); err != nil {
+			return false, err
+		}
+		made++
+		l.cosigned.Store(e.Index + 1)
+	}
+	return false, nil
 }
 
-// cosign makes the receipts anew that the head covers and that have no cosignatures.
-func (l *ledger) cosign(ctx context.Context, h anchor.Head) error {
-	if l.cosigned >= h.Size {
+// cosign makes the receipt of an entry anew, if it is that of a save point that is here.
+func (l *ledger) cosign(ctx context.Context, v *anchor.View, e anchor.Entry) error {
+	if _, err := entry.DecodeSavepoint(e.Record); err != nil {
 		return nil
 	}
-	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(l.b.store, h.Root), l.b.own)
+	key := receiptKey(l.b.own.Origin, e.Index)
+	held, err := l.b.repo.Record(receiptKind, key)
+	if err != nil || held == nil {
+		return err
+	}
+	proof, err := v.Prove(ctx, e.Index, e.Record)
 	if err != nil {
 		return err
 	}
-	for e, err := range v.Entries(ctx, l.cosigned) {
-		if err != nil {
-			return err
-		}
-		if _, err := entry.DecodeSavepoint(e.Record); err != nil {
-			continue
-		}
-		key := receiptKey(l.b.own.Origin, e.Index)
-		held, err := l.b.repo.Record(receiptKind, key)
-		if err != nil {
-			return err
-		}
-		if held == nil {
-			continue // the save point is not here
-		}
-		proof, err := v.Prove(ctx, e.Index, e.Record)
-		if err != nil {
-			return err
-		}
-		if err := l.b.repo.PutRecord(receiptKind, key, proof); err != nil {
-			return err
-		}
-	}
-	l.cosigned = h.Size
-	return nil
+	return l.b.repo.PutRecord(receiptKind, key, proof)
 }
 
 // publishWithin publishes, again and again if witnesses are not reached, until the

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs/go-cid"
@@ -144,11 +143,15 @@ func (b *Bank) Item(ctx context.Context, s Savepoint) (replication.Item, error) 
 	if err != nil {
 		return replication.Item{}, fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
 	}
+	a, err := b.archive(ctx, s)
+	if err != nil {
+		return replication.Item{}, err
+	}
 	m := s.Manifest
 	item := replication.Item{
 		Root:  s.CID,
 		Name:  fmt.Sprintf("%s-%d", m.Policy.ID, m.Sequence),
-		Roots: []cid.Cid{s.CID, dag.RawBlock(s.Proof).CID},
+		Roots: a.roots, Without: len(a.without),
 		Write: func(ctx context.Context, w io.Writer) error { return b.Export(ctx, s, w) },
 	}
 	if m.Parent != nil {

@@ -78,7 +78,7 @@ func TestRetain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			to, p := reader(t, b)
-			f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: url})
+			f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{url}})
 			f.await(t, 5)
 			f.stop(t)
 			aged(t, to, c.ages...)
@@ -119,7 +119,7 @@ func TestFollowKeeps(t *testing.T) {
 		take(t, b, smallState(i), "p")
 	}
 	to, p := reader(t, b)
-	o := savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL(), Keep: 2, Grace: time.Nanosecond}
+	o := savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, b).GatewayURL()}, Keep: 2, Grace: time.Nanosecond}
 	f := follow(t, to, o)
 	f.await(t, 2)
 	take(t, b, smallState(4), "p")
@@ -135,7 +135,7 @@ func TestFollowKeeps(t *testing.T) {
 		t.Errorf("fetched %d, failed %d: %v", fetched, failed, f.failed)
 	}
 	// Without a rule everything is fetched that the log has.
-	f = follow(t, to, savepoints.FollowOptions{Policy: p, Source: o.Source})
+	f = follow(t, to, savepoints.FollowOptions{Policy: p, Sources: o.Sources})
 	f.await(t, 3)
 	f.stop(t)
 	if got := sequences(t, to); got != "p1 p2 p3 p4 p5 q1" {
@@ -153,7 +153,7 @@ func TestFollowKeepsWhatCanBeHad(t *testing.T) {
 	take(t, b, state{"a": string(withheld)}, "p")
 	damageBlock(t, b, withheld)
 	to, p := reader(t, b)
-	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL(), Keep: 1, Grace: time.Nanosecond})
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, b).GatewayURL()}, Keep: 1, Grace: time.Nanosecond})
 	f.await(t, 1)
 	if got := sequences(t, to); got != "p2" {
 		t.Errorf("kept %s", got)
@@ -186,7 +186,7 @@ func TestFollowCollectsLater(t *testing.T) {
 	first := take(t, b, smallState(0), "p")
 	second := take(t, b, smallState(1), "p")
 	to, p := reader(t, b)
-	o := savepoints.FollowOptions{Policy: p, Source: serve(t, b).GatewayURL()}
+	o := savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, b).GatewayURL()}}
 	f := follow(t, to, o)
 	f.await(t, 2)
 	f.stop(t)
@@ -276,7 +276,7 @@ func TestRetainLeavesOtherLogs(t *testing.T) {
 	policy, url = foreignLog(t, b)
 	foreign, p, err := to.Trust(policy)
 	must(t, err)
-	f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Source: url})
+	f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Sources: []string{url}})
 	f.await(t, 2)
 	f.stop(t)
 
@@ -319,7 +319,7 @@ func TestRetainBesideFetch(t *testing.T) {
 		must(t, err)
 		good, g, err := to.Trust(goodPolicy)
 		must(t, err)
-		f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Source: url})
+		f := follow(t, foreign, savepoints.FollowOptions{Policy: p, Sources: []string{url}})
 		f.await(t, 2)
 		f.stop(t)
 		fetched := make(chan error)
@@ -360,7 +360,7 @@ func TestLogsSideBySide(t *testing.T) {
 	to := own
 	for _, from := range []*savepoints.Bank{one, two} {
 		followed, p := trusting(t, to, from)
-		f := follow(t, followed, savepoints.FollowOptions{Policy: p, Source: serve(t, from).GatewayURL()})
+		f := follow(t, followed, savepoints.FollowOptions{Policy: p, Sources: []string{serve(t, from).GatewayURL()}})
 		f.await(t, 3)
 		f.stop(t)
 		to = followed

@@ -62,30 +62,37 @@ func (b *Bank) Retired(ctx context.Context) ([]Savepoint, error) {
 	return out, err
 }
 
-// passedOver returns the indexes of the save points of a log that it says are no longer
-// kept, and of those whose entries break a rule of the log: nobody has to look for them.
-// What is here of them stays.
-func (b *Bank) passedOver(ctx context.Context, v *anchor.View) (map[int64]bool, error) {
+// givenUp is what a log says that its writer does not keep any more, and what in it counts
+// for nothing. Nobody has to look for it; what is here of it stays.
+type givenUp struct {
+	retired map[int64]bool // indexes of the entries of save points, and of those that break a rule
+	erased  []anchor.Entry // that erase documents
+}
+
+func (b *Bank) givenUp(ctx context.Context, v *anchor.View) (givenUp, error) {
 	h := entry.NewHistory(v.Head().Origin)
-	over := map[int64]bool{}
+	out := givenUp{retired: map[int64]bool{}}
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		said, err := entry.Decode(e.Record)
 		if err != nil {
 			continue
 		}
 		if err := h.Add(e.Index, said); err != nil {
-			over[e.Index] = true
+			out.retired[e.Index] = true
 			continue
 		}
-		if r, ok := said.(*entry.Retire); ok {
-			index, _ := h.Retired(r.Policy, r.Sequence)
-			over[index] = true
+		switch said := said.(type) {
+		case *entry.Retire:
+			index, _ := h.Retired(said.Policy, said.Sequence)
+			out.retired[index] = true
+		case *entry.Erase:
+			out.erased = append(out.erased, e)
 		}
 	}
-	return over, nil
+	return out, nil
 }
 
 // Note appends a remark of the operator to the bank's own log, of at most entry.MaxNote

@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Files that are there while a log's key is replaced by another.
@@ -37,6 +39,15 @@ func nextSigner(repo *node.Repo, now anchor.Signer) ([]anchor.Signer, error) {
 		return nil, nil // it has replaced the other, and a crash left the file
 	}
 	return []anchor.Signer{next}, nil
+}
+
+// signs reports whether the log's heads are signed by a key. One of the keys is that of
+// the trust policy, whatever moment of a rotation the files are of; if not, some of them
+// are old copies, and nobody would believe what the others sign.
+func (l *ledger) signs(key note.Verifier) bool {
+	return slices.ContainsFunc(append([]anchor.Signer{l.signer}, l.more...), func(s anchor.Signer) bool {
+		return s.Name() == key.Name() && s.KeyHash() == key.KeyHash()
+	})
 }
 
 // RotateKey makes another key for the bank's own log. From then on both keys sign, and the

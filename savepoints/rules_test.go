@@ -71,7 +71,7 @@ func TestSavepointAfterFreeze(t *testing.T) {
 		t.Errorf("the one after the end: %v", err)
 	}
 	to, p = reader(t, b)
-	f := follow(t, to, savepoints.FollowOptions{Policy: p, Source: url, Keep: 1}) // the newest first
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{url}, Keep: 1}) // the newest first
 	f.await(t, 1)
 	f.stop(t)
 	if f.fetched[0].CID != last.CID {

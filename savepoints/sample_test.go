@@ -51,7 +51,7 @@ func TestSampleDAG(t *testing.T) {
 	const rounds, n = 4000, 6
 	times := map[cid.Cid]int{}
 	for range rounds {
-		sample, err := sampleDAG(ctx, store, root.CID, n)
+		sample, err := sampleDAG(ctx, store, root.CID, n, nothingGone)
 		if err != nil || len(sample) != n || sample[0] != root.CID {
 			t.Fatalf("%v: %v", sample, err)
 		}
@@ -68,7 +68,7 @@ func TestSampleDAG(t *testing.T) {
 			t.Errorf("%s is in %v samples, want about %v", c, got, want)
 		}
 	}
-	all, err := sampleDAG(ctx, store, root.CID, 1000)
+	all, err := sampleDAG(ctx, store, root.CID, 1000, nothingGone)
 	if err != nil || len(all) != len(store) {
 		t.Errorf("%d of %d nodes: %v", len(all), len(store), err)
 	}
@@ -78,11 +78,11 @@ func TestSampleDAG(t *testing.T) {
 			break
 		}
 	}
-	if some, err := sampleDAG(ctx, store, root.CID, 1000); err == nil || some != nil {
+	if some, err := sampleDAG(ctx, store, root.CID, 1000, nothingGone); err == nil || some != nil {
 		t.Errorf("of a DAG that is not whole it is %d nodes, %v", len(some), err)
 	}
 	delete(store, root.CID)
-	if some, err := sampleDAG(ctx, store, root.CID, 8); err == nil || some != nil {
+	if some, err := sampleDAG(ctx, store, root.CID, 8, nothingGone); err == nil || some != nil {
 		t.Errorf("of nothing it is %v, %v", some, err)
 	}
 }
@@ -104,3 +104,5 @@ func TestHealthOf(t *testing.T) {
 		}
 	}
 }
+
+func nothingGone(cid.Cid) bool { return false }

@@ -74,6 +74,11 @@ func (b *Bank) keepReceipt(ctx context.Context, s Savepoint) error {
 		return err
 	}
 	defer b.endKeeping()
+	return b.putReceipt(ctx, s)
+}
+
+// putReceipt is keepReceipt for who has its turn.
+func (b *Bank) putReceipt(ctx context.Context, s Savepoint) error {
 	key := receiptKey(s.Origin, s.LogIndex)
 	held, err := b.repo.Record(receiptKind, key)
 	if err != nil {
@@ -319,56 +324,60 @@ func (s Savepoint) Blocks() []string {
 // Verify reads every byte of a save point that the bank holds and checks it: the
 // proof under the trust policy, the entry in the log as far as the bank holds the
 // log, the manifest against the entry, every node and document, the pin. Whatever
-// is missing or wrong is an error that wraps ErrDamaged.
-func (b *Bank) Verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
-	t, err := b.verify(ctx, s)
+// is missing or wrong is an error that wraps ErrDamaged, but for documents that
+// the log says are erased, as an entry proves that the bank has seen.
+func (b *Bank) Verify(ctx context.Context, s Savepoint) (Verified, error) {
+	v, err := b.verify(ctx, s)
 	if errors.Is(err, anchor.ErrFork) {
 		err = b.advise(err)
 	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
 	}
-	return t, err
+	return v, err
 }
 
-func (b *Bank) verify(ctx context.Context, s Savepoint) (dag.Totals, error) {
+func (b *Bank) verify(ctx context.Context, s Savepoint) (Verified, error) {
 	if err := b.verifyEntry(ctx, s); err != nil {
-		return dag.Totals{}, err
+		return Verified{}, err
 	}
-	t, err := b.verifyState(ctx, b.repo.Blocks, s)
+	v, err := b.verifyState(ctx, b.repo.Blocks, s)
 	if err != nil {
-		return t, err
+		return v, err
 	}
 	pinned, err := b.repo.Pinned(s.CID)
 	if err == nil && !pinned {
 		err = errors.New("it is not pinned")
 	}
-	return t, err
+	return v, err
 }
 
 // verifyState checks all that the manifest links to.
-func (b *Bank) verifyState(ctx context.Context, src dag.Source, s Savepoint) (dag.Totals, error) {
+func (b *Bank) verifyState(ctx context.Context, src dag.Source, s Savepoint) (Verified, error) {
 	s, err := b.withManifest(ctx, s)
 	if err != nil {
-		return dag.Totals{}, err
+		return Verified{}, err
 	}
 	m := s.Manifest
-	t, err := dag.VerifyState(ctx, src, m.State, m.Totals)
+	j := judge{b: b, origin: s.Origin}
+	t, err := dag.VerifyStateWithout(ctx, src, m.State, m.Totals, func(doc dag.Document) (bool, error) { return j.mayLack(ctx, doc) })
+	v := j.found
+	v.Totals = t
 	if err != nil {
-		return t, err
+		return v, err
 	}
 	if t != m.Totals {
-		return t, fmt.Errorf("%w: the manifest says %d documents of %d bytes, the state has %d of %d",
+		return v, fmt.Errorf("%w: the manifest says %d documents of %d bytes, the state has %d of %d",
 			entry.ErrContradiction, m.Totals.Documents, m.Totals.Bytes, t.Documents, t.Bytes)
 	}
 	for _, c := range []cid.Cid{m.Policy.Config, m.Resources} {
 		if c.Defined() {
 			if err := dag.ReadAll(ctx, b.repo.Blocks, c); err != nil {
-				return t, err
+				return v, err
 			}
 		}
 	}
-	return t, nil
+	return v, nil
 }
 
 // verifyEntry checks the proof, and that the newest head of the log, where the bank

@@ -130,7 +130,7 @@ func checkWhole(t *testing.T, b *savepoints.Bank, origin string) {
 
 func (u *stressed) follow(ctx context.Context, t *testing.T) {
 	err := u.copied.Follow(ctx, savepoints.FollowOptions{
-		Policy: u.policy, Source: u.url, Interval: 10 * time.Millisecond, Keep: 3, Grace: time.Nanosecond,
+		Policy: u.policy, Sources: []string{u.url}, Interval: 10 * time.Millisecond, Keep: 3, Grace: time.Nanosecond,
 		Dropped: func(savepoints.Savepoint) { u.given.Add(1) },
 		Failed: func(err error) {
 			if ctx.Err() == nil {

@@ -78,7 +78,9 @@ func pendingKey(k entry.PolicyKey) string { return hex.EncodeToString(k[:]) }
 // signed log head are on disk. A take at the same height with the same state
 // returns the save point that is there; with another state, or at a lower
 // height, the error wraps ErrConflict. Nothing is written if a name cannot be
-// used or two collide (dag.ErrName, dag.ErrNameCollision).
+// used or two collide (dag.ErrName, dag.ErrNameCollision). A document that the log says is
+// erased is refused, with an error that wraps ErrErased; its bytes, if the take
+// brought them, are removed again.
 //
 // An error that wraps anchor.ErrNoQuorum comes with the save point, which was taken:
 // it was to be witnessed (see [TakeOptions]), and is not yet.
@@ -304,8 +306,12 @@ func (t *take) writeDocument(ctx context.Context, doc Document) (dag.Link, uint6
 	if err != nil {
 		return dag.Link{}, 0, err
 	}
+	before := t.sink.blocks
 	link, n, err := dag.WriteDocument(ctx, t.sink, r)
-	return link, n, errors.Join(err, r.Close())
+	if err = errors.Join(err, r.Close()); err == nil {
+		err = t.b.ledger.refuseErased(ctx, link.CID, t.sink.blocks > before)
+	}
+	return link, n, err
 }
 
 // changed counts the documents that differ from the parent's. If the parent cannot
@@ -344,7 +350,7 @@ func (t *take) triggers() []dag.Trigger {
 // manifest completes the manifest with its place in the history and puts it. One
 // that a crash left pending is used again if it says the same and the log has
 // nothing newer, so that the save point keeps the CID that somebody may have seen;
-// else its pin is removed.
+// else its pin is removed, unless the note is an old one and the log has it.
 func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) {
 	m.Epoch, m.Sequence = t.epoch, 1
 	m.Time = t.b.ledger.now(t.o.Now)
@@ -364,7 +370,7 @@ func (t *take) manifest(ctx context.Context, m dag.Manifest) (dag.Block, error) 
 			return block, err
 		}
 	}
-	if c.Defined() {
+	if c.Defined() && !t.b.ledger.history.Keeps(t.key, c) {
 		if err := t.b.repo.Unpin(c); err != nil {
 			return dag.Block{}, err
 		}

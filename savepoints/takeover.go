@@ -36,7 +36,9 @@ type ContinueOptions struct {
 	// may be none if the repository has a copy of the log.
 	Sources []string
 	// Unwitnessed allows to continue a log whose trust policy has no quorum of
-	// witnesses: if what was found is not the newest head, it forks.
+	// witnesses: if what was found is not the newest head, it forks. Nor does it then
+	// matter that the head is older than the policy allows, or that a public ledger that
+	// the policy names cannot be asked.
 	Unwitnessed bool
 	acceptStale bool // of NewLog, which does not write the log that is found
 	// Report, if not nil, gets a line for a person now and then.
@@ -114,6 +116,12 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 		return fmt.Errorf("%w: the trust policy of %s names no quorum. If another host still writes the log, or a source shows an old copy, going on from here forks it for ever; --unwitnessed says that this cannot be",
 			ErrUnwitnessed, p.Origin)
 	}
+	if p.PrivateIDs && keys.files[policyKeyFile] == nil {
+		return fmt.Errorf("%w: %s names policies by hashes under a key (%s) that is not among these; what \"key export\" wrote has it", ErrKeys, p.Origin, policyKeyFile)
+	}
+	if keys.files[nameKeyFile] == nil && len(names(p)) > 0 && o.Report != nil {
+		o.Report("log %s: the key of its IPNS name (%s) is not here, so the name stays behind", p.Origin, nameKeyFile)
+	}
 	b = b.with(p)
 	defer b.repo.Blocks.Hold().Release()
 	v, err := b.newestOf(ctx, p, o)
@@ -144,24 +152,31 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
 		}
-		return v, err
+		if err != nil {
+			return nil, err
+		}
+		t := b.readTopic(ctx, p)
+		defer t.stop()
+		if err := t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v); err != nil {
+			return nil, b.advise(err)
+		}
+		return v, nil
 	}
-	archives, places, err := sortSources(o.Sources)
+	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.Unwitnessed || o.acceptStale, Report: o.Report}
+	archives, sources, err := b.gather(ctx, fetch)
+	defer closeAll(sources)
+	if err == nil && len(sources) == 0 {
+		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(places) == 0 {
-		return nil, fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
-	}
-	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.acceptStale, Report: o.Report}
-	remotes, err := b.dial(ctx, places, fetch)
-	defer closeAll(remotes)
+	d, err := b.discover(ctx, fetch, sources)
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.discover(ctx, fetch, remotes)
-	if err != nil {
-		return nil, err
+	if errors.Is(d.Stale, errWithheld) {
+		return nil, b.advise(d.Stale) // going on from a smaller one forks, whoever is alive
 	}
 	fetch.report("log %s: size %d, verified", d.Head.Origin, d.Head.Size)
 	return b.copied(ctx, p, d)
@@ -170,15 +185,15 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 // copied copies a log, which is to be continued here, up to the head that was found.
 func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anchor.View, error) {
 	var errs []error
-	for _, s := range d.sources {
-		h, err := b.mirror(ctx, s.Log(p.Origin), p)
+	for _, shown := range d.heads {
+		h, err := b.mirror(ctx, shown.prefix, p)
 		switch {
 		case err == nil && h.Size >= d.Head.Size:
 			return b.view(ctx, p)
 		case err == nil:
 			err = fmt.Errorf("%w: it has only %d entries", anchor.ErrUnavailable, h.Size)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+		errs = append(errs, fmt.Errorf("%s: %w", shown.source.Name, err))
 	}
 	return nil, errors.Join(errs...)
 }

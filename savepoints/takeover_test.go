@@ -42,6 +42,24 @@ func takeWitnessed(t *testing.T, b *savepoints.Bank, n int) {
 	}
 }
 
+// A log is not continued from a head when a larger one was signed, whose entries nobody
+// gives.
+func TestContinueWithheld(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	old := openBank(t, copyBank(t, b))
+	take(t, b, smallState(2), "p")
+	c, url := countedGateway(t, b)
+	c.deny = "/tlog/" + savepoints.LogID(b.Origin()) + "/tile/"
+	_, behind := countedGateway(t, old)
+	dir := filepath.Join(t.TempDir(), "next")
+	o := savepoints.ContinueOptions{Keys: keysOf(t, b), Sources: []string{url, behind}, Unwitnessed: true}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, anchor.ErrStale) {
+		t.Fatal(err)
+	}
+	isReader(t, dir)
+}
+
 // isReader checks that a repository has no key and signed nothing.
 func isReader(t *testing.T, dir string) {
 	t.Helper()
@@ -92,6 +110,28 @@ func TestContinue(t *testing.T) {
 	b = openBank(t, dir)
 	if s := take(t, b, smallState(1), "p"); s.Entry.Epoch != 1 || s.Entry.Sequence != 4 {
 		t.Errorf("%+v", s.Entry)
+	}
+}
+
+// A mirror that has nothing but the files of the log is enough to continue it.
+func TestContinueFromPrefix(t *testing.T) {
+	w := newRegulator(t)
+	old := newWitnessedBank(t, w)
+	takeWitnessed(t, old, 1)
+	mirror := t.TempDir()
+	copyLog(t, old, mirror)
+	dir := filepath.Join(t.TempDir(), "next")
+	o := savepoints.ContinueOptions{Keys: keysOf(t, old), Sources: []string{"/ipns/k51"}}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, savepoints.ErrUsage) {
+		t.Errorf("a name that nobody is asked for: %v", err)
+	}
+	o.Sources = []string{mirror}
+	b, err := continueOn(t, dir, o)
+	must(t, err)
+	must(t, b.LogError())
+	must(t, b.VerifyLog(ctx, old.Origin()))
+	if h := mustHead(t, b); h.Size < 2 {
+		t.Errorf("size %d", h.Size)
 	}
 }
 

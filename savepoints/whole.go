@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
 const (
@@ -37,9 +40,10 @@ func (l *ledger) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.whole, l.cosigned = before.Size, h.Size
+	l.whole = before.Size
+	l.cosigned.Store(h.Size)
 	if before.Cosigned < before.Size {
-		l.cosigned = before.Cosigned
+		l.cosigned.Store(before.Cosigned)
 	}
 	held, err := l.heldFrom(ctx, before.Size)
 	if err != nil {
@@ -79,7 +83,7 @@ func (l *ledger) wholeNow(size int64) (wholeRecord, error) {
 		return wholeRecord{}, err
 	}
 	sum := sha256.Sum256(policy)
-	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned), Policy: hex.EncodeToString(sum[:])}
+	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned.Load()), Policy: hex.EncodeToString(sum[:])}
 	for _, kind := range []string{receiptKind, retiredKind} {
 		err := l.ownKeys(kind, func(_ string, index int64) error {
 			if index < size {
@@ -132,9 +136,13 @@ func (l *ledger) ownKeys(kind string, f func(key string, index int64) error) err
 }
 
 // heldFrom returns for which entries, from an index on, there is a sound receipt, also
-// of a save point that is retired. Those that lack cosignatures lower l.cosigned.
+// of a save point that is retired. Those that lack cosignatures lower l.cosigned. A
+// receipt is made after the head that it is under was signed: one under a head that the
+// log does not have says that the log is an old copy (ErrRollback), or forked.
 func (l *ledger) heldFrom(ctx context.Context, from int64) (map[int64]bool, error) {
 	held := map[int64]bool{}
+	var newest anchor.Head
+	own := l.b.own
 	for _, kind := range []string{receiptKind, retiredKind} {
 		err := l.ownKeys(kind, func(key string, index int64) error {
 			if index < from || ctx.Err() != nil {
@@ -144,14 +152,19 @@ func (l *ledger) heldFrom(ctx context.Context, from int64) (map[int64]bool, erro
 			if err != nil {
 				return err
 			}
-			s, err := openProof(l.b.own, proof)
-			if err != nil && l.b.own.Quorum {
-				if s, err = openProof(l.b.own.KeyOnly(), proof); err == nil && kind == receiptKind {
-					l.cosigned = min(l.cosigned, index)
-				}
+			r, err := anchor.VerifyProof(own.KeyOnly(), proof)
+			if err != nil || r.Index != index {
+				return nil // damaged
 			}
-			if err == nil && s.LogIndex == index {
-				held[index] = true
+			if r.Head.Size > newest.Size {
+				newest = r.Head
+			}
+			if s, err := entry.DecodeSavepoint(r.Record); err != nil || s.Origin != own.Origin {
+				return nil
+			}
+			held[index] = true
+			if _, err := anchor.VerifyCheckpoint(own, r.Head.Checkpoint); err != nil && kind == receiptKind {
+				l.uncosigned(index)
 			}
 			return nil
 		})
@@ -159,5 +172,24 @@ func (l *ledger) heldFrom(ctx context.Context, from int64) (map[int64]bool, erro
 			return nil, err
 		}
 	}
-	return held, nil
+	return held, l.has(ctx, newest)
+}
+
+// has requires that the log extends a head that it once signed.
+func (l *ledger) has(ctx context.Context, signed anchor.Head) error {
+	h, _ := l.head()
+	if signed.Size > h.Size {
+		return l.b.advise(rolledBack(h, signed))
+	}
+	if signed.Size == 0 {
+		return nil
+	}
+	v, err := l.b.view(ctx, l.b.own)
+	if err == nil {
+		err = v.Extends(ctx, signed)
+	}
+	if mustStop(err) {
+		err = l.b.advise(err)
+	}
+	return err
 }

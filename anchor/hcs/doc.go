@@ -3,7 +3,8 @@
 // each a time, and that the log's operator cannot rewrite.
 //
 // It is optional and reads over HTTP only, from mirror nodes. What publishes, through
-// the ledger's own software development kit, is the module anchor/hcs/publish.
+// the ledger's own software development kit, is the module anchor/hcs/publish. Package
+// savepoints asks here where a trust policy names a topic (anchor.PolicyTopic).
 //
 // # What a reading proves
 //

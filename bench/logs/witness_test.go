@@ -1,230 +1,117 @@
 package logs
 
 import (
-	"bytes"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"filippo.io/torchwood"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
-// witnessing is a witness that listens.
-type witnessing struct {
-	key, url string
-	// watch makes it the witness of a log.
-	watch func(origin, vkey string)
-}
-
-func newOurWitness(t testing.TB) witnessing {
-	t.Helper()
-	repo, err := node.Create(ctx, filepath.Join(t.TempDir(), "witness"))
-	must(t, err)
-	t.Cleanup(func() { repo.Close() })
-	skey, err := witness.GenerateKey("witness.example/ours")
-	must(t, err)
-	signer, err := witness.NewSigner(skey)
-	must(t, err)
-	server := witness.NewServer(signer, repo, nil, witness.ServerOptions{})
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { server.ServeHTTP(w, r) }))
-	t.Cleanup(web.Close)
-	return witnessing{server.Key(), web.URL, func(_, vkey string) {
-		v, err := note.NewVerifier(vkey)
-		must(t, err)
-		server = witness.NewServer(signer, repo, []note.Verifier{v}, witness.ServerOptions{})
-	}}
-}
-
-// newLitewitness starts torchwood's witness with a key in an ssh-agent of its own.
-func newLitewitness(t testing.TB) witnessing {
-	t.Helper()
-	for _, tool := range []string{"sqlite3", "ssh-agent", "ssh-keygen", "ssh-add"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skipf("litewitness cannot run without %s", tool)
-		}
-	}
-	dir := t.TempDir()
-	install := exec.Command("go", "install", "filippo.io/torchwood/cmd/litewitness@v0.9.0")
-	install.Dir, install.Env = dir, append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
-	command(t, install)
-	key, socket, db := filepath.Join(dir, "key"), filepath.Join(dir, "agent"), filepath.Join(dir, "witness.db")
-	command(t, exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key))
-	background(t, exec.Command("ssh-agent", "-D", "-a", socket))
-	until(t, "ssh-agent", func() bool { _, err := os.Stat(socket); return err == nil })
-	add := exec.Command("ssh-add", "-q", key)
-	add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
-	command(t, add)
-	fingerprint := strings.Fields(string(command(t, exec.Command("ssh-keygen", "-lf", key+".pub"))))[1]
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
-	lite := exec.Command(filepath.Join(dir, "litewitness"), "-name", "witness.example/lite", "-db", db,
-		"-ssh-agent", socket, "-key", fingerprint, "-listen", address)
-	said := background(t, lite)
-	url := "http://" + address
-	until(t, "litewitness", func() bool {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	vkey := ""
-	until(t, "litewitness's key", func() bool {
-		for _, word := range strings.FieldsFunc(said(), func(r rune) bool { return strings.ContainsRune(" \n\"=", r) }) {
-			if strings.HasPrefix(word, "witness.example/lite+") {
-				vkey = word
-			}
-		}
-		return vkey != ""
-	})
-	return witnessing{vkey, url, func(origin, logKey string) {
-		sql := fmt.Sprintf("INSERT INTO log VALUES('%s',0,'47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='); INSERT INTO key VALUES('%s','%s');", origin, origin, logKey)
-		command(t, exec.Command("sqlite3", db, sql))
-	}}
-}
-
-func command(t testing.TB, cmd *exec.Cmd) []byte {
-	t.Helper()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
-	}
-	return out
-}
-
-// background runs a program until the test ends. What it says is returned by the function.
-func background(t testing.TB, cmd *exec.Cmd) (said func() string) {
-	t.Helper()
-	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	must(t, err)
-	cmd.Stdout, cmd.Stderr = out, out
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		out.Close()
-	})
-	return func() string {
-		data, err := os.ReadFile(out.Name())
-		must(t, err)
-		return string(data)
-	}
-}
-
-// TestWitnesses makes the same requests to litewitness and to "log witness".
+// TestWitnesses makes the same requests to litewitness, to omniwitness and to
+// "log witness", each a process of its own.
 func TestWitnesses(t *testing.T) {
-	b := newBank(t, savepoints.InitOptions{})
-	_, vkey := policyOf(t, b)
-	take(t, b, 3)
-	fork := copyOf(t, b)
-	three := headOf(t, b)
-	take(t, b, 4)
-	seven := headOf(t, b)
-	_, err := fork.Take(ctx, state("another"), savepoints.TakeOptions{Policy: "policy-0"})
-	must(t, err)
-	take(t, fork, 5)
-	forked := headOf(t, fork)
-	requests := []struct {
-		what   string
-		old    int64
-		proof  tlog.TreeProof
-		head   anchor.Head
-		status int
-		body   string
-	}{
-		{"the first head", 0, nil, three, 200, ""},
-		{"the same again", 3, nil, three, 200, ""},
-		{"a longer one", 3, consistency(t, b, seven, 3), seven, 200, ""},
-		{"an older one", 3, nil, three, 409, "7\n"},
-		{"a rollback that admits what was seen", 7, nil, three, 400, ""},
-		{"a fork with a proof of its own", 7, consistency(t, fork, forked, 7), forked, 422, ""},
-		{"the same after all that", 7, nil, seven, 200, ""},
-	}
-	for name, w := range map[string]witnessing{"litewitness": newLitewitness(t), "ours": newOurWitness(t)} {
+	w := newWatched(t)
+	for name, start := range map[string]func(t *testing.T) (key, url string){
+		"ours": func(t *testing.T) (string, string) {
+			x := newOurWitness(t)
+			for _, text := range []string{w.trusted, w.anotherTrusted} {
+				file := filepath.Join(t.TempDir(), "trust.policy")
+				must(t, os.WriteFile(file, []byte(text), 0o600))
+				x.watch(t, file)
+			}
+			return x.key, x.url
+		},
+		"litewitness": func(t *testing.T) (string, string) {
+			x := newLitewitness(t)
+			x.watch(t, w.vkey)
+			x.watch(t, w.anotherKey)
+			return x.key, x.url
+		},
+		"omniwitness": func(t *testing.T) (string, string) {
+			x := newOmniwitness(t, w.vkey, w.anotherKey)
+			return x.key, x.url
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			w.watch(b.Origin(), vkey)
-			for _, r := range requests {
-				status, body := ask(t, w.url, r.old, r.proof, r.head.Checkpoint)
-				if status != r.status || r.body != "" && body != r.body {
-					t.Errorf("%s: %d %q, not %d %q", r.what, status, body, r.status, r.body)
+			key, url := start(t)
+			cosigner, err := torchwood.NewCosignatureVerifier(key)
+			must(t, err)
+			last := int64(1)
+			for _, r := range w.requests(t) {
+				want := r.status
+				if other, ok := r.others[name]; ok {
+					want = other
+				}
+				status, media, body := post(url+"/add-checkpoint", r.body)
+				if status != want {
+					t.Errorf("%s: %d %q, not %d", r.what, status, body, want)
+				}
+				if status == 409 && r.status == 409 && (body != r.size || media != "text/x.tlog.size") {
+					t.Errorf("%s: %s %q, not %q", r.what, media, body, r.size)
+				}
+				if status == 200 {
+					_, checkpoint, _ := strings.Cut(r.body, "\n\n")
+					at := cosigned(t, checkpoint+body, cosigner)
+					if at < last {
+						t.Errorf("%s: cosigned at %d, what came before it at %d", r.what, at, last)
+					}
+					last = at
 				}
 			}
+			if status, _, _ := get(url + "/add-checkpoint"); status != 405 {
+				t.Errorf("GET: %d", status)
+			}
+			w.latest(t, name, url, cosigner)
 		})
 	}
 }
 
-func consistency(t testing.TB, b *savepoints.Bank, h anchor.Head, old int64) tlog.TreeProof {
+// cosigned checks the cosignature in a note, and returns its time.
+func cosigned(t testing.TB, signed string, cosigner *torchwood.CosignatureVerifier) int64 {
 	t.Helper()
-	text, _ := policyOf(t, b)
-	p, err := anchor.ParsePolicy(text)
-	must(t, err)
-	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.Repo().Blocks, h.Root), p)
-	must(t, err)
-	var records [][]byte
-	for e, err := range v.Entries(ctx, 0) {
-		must(t, err)
-		records = append(records, e.Record)
+	n, err := note.Open([]byte(signed), note.VerifierList(cosigner))
+	if err != nil {
+		t.Errorf("%q: %v", signed, err)
+		return 0
 	}
-	var hashes []tlog.Hash
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		out := make([]tlog.Hash, len(indexes))
-		for i, x := range indexes {
-			out[i] = hashes[x]
+	at, err := torchwood.CosignatureTimestamp(n.Sigs[0])
+	must(t, err)
+	return at
+}
+
+// latest reads what a witness shows to monitors. A witness should; those of others that
+// are tried here are older than that part of the specification.
+func (w watched) latest(t *testing.T, name, url string, cosigner *torchwood.CosignatureVerifier) {
+	log, err := note.NewVerifier(w.vkey)
+	must(t, err)
+	status, _, body := get(url + "/" + savepoints.LogID(w.signer.Name()) + "/checkpoint")
+	if name != "ours" {
+		if status != 404 {
+			t.Errorf("%s shows monitors %d %q", name, status, body)
 		}
-		return out, nil
-	})
-	for i, r := range records {
-		more, err := tlog.StoredHashes(int64(i), r, reader)
-		must(t, err)
-		hashes = append(hashes, more...)
+		return
 	}
-	proof, err := tlog.ProveTree(h.Size, old, reader)
-	must(t, err)
-	return proof
+	n, err := note.Open([]byte(body), note.VerifierList(cosigner, log))
+	if status != 200 || err != nil || len(n.Sigs) != 2 || !strings.HasPrefix(n.Text, w.signer.Name()+"\n7\n") {
+		t.Errorf("it shows monitors %d %q: %v", status, body, err)
+	}
+	if status, _, _ := get(url + "/" + savepoints.LogID("log.example/stranger") + "/checkpoint"); status != 404 {
+		t.Errorf("of a log that it does not know: %d", status)
+	}
 }
 
-func ask(t testing.TB, url string, old int64, proof tlog.TreeProof, checkpoint []byte) (status int, body string) {
-	t.Helper()
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "old %d\n", old)
-	for _, h := range proof {
-		fmt.Fprintf(&b, "%s\n", h)
-	}
-	fmt.Fprintf(&b, "\n%s", checkpoint)
-	resp, err := (&http.Client{Timeout: 20 * time.Second}).Post(url+"/add-checkpoint", "text/plain", &b)
-	must(t, err)
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	must(t, err)
-	return resp.StatusCode, string(data)
-}
-
-// TestWitnessedByLitewitness: a bank whose witness is litewitness is believed, and
-// litewitness tells a reader that an old copy is one.
-func TestWitnessedByLitewitness(t *testing.T) {
+// TestWitnessedByOthers: a bank whose witness is somebody else's is believed, and the
+// witness tells a reader that an old copy is one.
+func TestWitnessedByOthers(t *testing.T) {
 	w := newLitewitness(t)
 	b := newBank(t, savepoints.InitOptions{Witnesses: []string{"w " + w.key + " " + w.url}})
 	text, vkey := policyOf(t, b)
-	w.watch(b.Origin(), vkey)
+	w.watch(t, vkey)
 	take(t, b, 2)
 	_, err := b.Publish(ctx)
 	must(t, err)
@@ -232,14 +119,10 @@ func TestWitnessedByLitewitness(t *testing.T) {
 	p, err := anchor.ParsePolicy(text)
 	must(t, err)
 	discover := func(of *savepoints.Bank) (savepoints.Discovery, error) {
-		gateway, err := of.Repo().Gateway(of.LogRoot)
-		must(t, err)
-		web := httptest.NewServer(gateway)
-		defer web.Close()
 		r, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "reader"))
 		must(t, err)
 		defer r.Close()
-		return r.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{web.URL}})
+		return r.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{serve(t, of)}})
 	}
 	d, err := discover(b)
 	if err != nil || d.Freshness != savepoints.FreshnessWitnessed {

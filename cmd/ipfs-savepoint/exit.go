@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
@@ -48,6 +49,7 @@ var failures = []failure{
 	{anchor.ErrStale, exitDecide, "stale"},
 	{entry.ErrFrozen, exitDecide, "log_frozen"},
 	{savepoints.ErrConflict, exitDecide, "conflict"},
+	{savepoints.ErrErased, exitDecide, "erased"},
 	{savepoints.ErrTrustConflict, exitDecide, "trust_conflict"},
 	{savepoints.ErrAmbiguous, exitDecide, "ambiguous"},
 	{savepoints.ErrNotContinued, exitDecide, "log_not_continued"},
@@ -60,6 +62,8 @@ var failures = []failure{
 	{anchor.ErrNoQuorum, exitNotFound, "no_quorum"},
 
 	{savepoints.ErrAudit, exitVerification, "audit"},
+	{hcs.ErrChain, exitVerification, "mirror_node_lies"},
+	{hcs.ErrDisagree, exitVerification, "mirror_nodes_disagree"},
 	{anchor.ErrPolicy, exitVerification, "trust_policy_unusable"},
 	{anchor.ErrUntrusted, exitVerification, "log_not_trusted"},
 	{anchor.ErrCorrupt, exitVerification, "log_corrupt"},

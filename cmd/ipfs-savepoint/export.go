@@ -19,7 +19,8 @@ func (e *env) exportCommand() *cobra.Command {
 		Long: `Write a save point, with the proof of its log entry, to a CAR file.
 
 Any IPFS tool imports the file; "restore --from FILE.car" restores from it
-without a network. An existing file is not overwritten.`,
+without a network. Documents that were erased are left out, and the log's entries that
+say so are in the file with their proofs. An existing file is not overwritten.`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {

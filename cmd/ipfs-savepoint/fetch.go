@@ -38,10 +38,14 @@ func (e *env) fetchCommand() *cobra.Command {
 The log's newest head at the sources is verified under the trust policy, the
 entry by its inclusion proof, and every byte by its CID. Where the trust policy
 names witnesses they are asked whether they know of anything newer. A fetch that
-was interrupted goes on where it was. A repository is made if there is none.
+was interrupted goes on where it was. Documents that no source has are no failure if
+the log says that they were erased. A repository is made if there is none.
 
 SOURCE is the URL of a gateway, a multiaddr with /p2p/, a folder of a repository,
-an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
+an archive, or /ipns/NAME or /ipfs/LOG-ROOT of the log, for which the other sources are
+asked. The head in a log root is a floor: what is found must extend it. A URL or a folder
+(file:///DIR too) can also be a tlog-tiles prefix, which has the log alone: the save point
+comes from the other sources.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])
@@ -56,7 +60,9 @@ an archive, or /ipns/NAME of the log, for which the other sources are asked.`,
 				if err != nil {
 					return err
 				}
-				return e.result(fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}, "%s\n", s.CID)
+				out := fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}
+				out.Erased = s.Erased.Documents
+				return e.result(out, "%s\n", s.CID)
 			})
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
@@ -31,7 +32,13 @@ func (e *env) importCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return e.result(newSavepointJSON(s), "%s\n", s.CID)
+				erased, err := t.CountErased(cmd.Context(), []savepoints.Savepoint{s})
+				if err != nil {
+					return err
+				}
+				out := newSavepointJSON(s)
+				out.Erased = erased[0]
+				return e.result(out, "%s\n", s.CID)
 			})
 		},
 	}

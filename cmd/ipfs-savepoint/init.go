@@ -28,6 +28,10 @@ With --witness the log's heads count only once witnesses have cosigned them
 (C2SP tlog-witness; "log witness" is one). Then nobody can be shown an older
 history, or another one, without the witnesses' consent.
 
+With --hcs the trust policy names a topic of the Hedera Consensus Service and at least
+two of its mirror nodes, where readers look for heads newer than what they were shown.
+What publishes heads there is a program of its own, ipfs-savepoint-hcs.
+
 With --log-key no log is made: the one of that key is continued here. FILE is a
 copy of its log.key, with --trust, or what "key export" wrote, with -i.
 ` + continueText,
@@ -71,5 +75,6 @@ func newLogFlags(cmd *cobra.Command, o *savepoints.InitOptions) {
 	cmd.Flags().StringArrayVar(&o.Witnesses, "witness", nil, "`\"NAME VKEY URL\"` of a witness of the new log (may be repeated)")
 	cmd.Flags().IntVar(&o.Quorum, "quorum", 0, "how many `N` of the witnesses must cosign (default: more than half)")
 	cmd.Flags().BoolVar(&o.PrivateIDs, "private-ids", false, "name policies in the new log so that their ids cannot be guessed")
+	cmd.Flags().StringVar(&o.Topic, "hcs", "", "`\"TOPIC MIRROR-URL MIRROR-URL\"`: a topic of the Hedera Consensus Service for the new log's heads")
 	cmd.Flags().StringVar(&o.Origin, "origin", "", "`NAME` of the new log, such as log.example.org/prod (default: a random one)")
 }

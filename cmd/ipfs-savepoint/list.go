@@ -24,6 +24,7 @@ type savepointJSON struct {
 	Height    *uint64  `json:"height,omitempty"`
 	Time      string   `json:"time"`
 	Documents uint64   `json:"documents"`
+	Erased    uint64   `json:"erased,omitempty"` // of the documents, as the log says; fetched: that did not come
 	Bytes     uint64   `json:"bytes"`
 	Origin    string   `json:"origin"`
 	LogIndex  int64    `json:"logIndex"`
@@ -60,10 +61,18 @@ func (e *env) listCommand() *cobra.Command {
 				if err := e.noteUntrusted(t, len(list)); err != nil && !(policy != "" && errors.Is(err, savepoints.ErrNoTrust)) {
 					return err
 				}
-				if e.json {
-					return e.print(map[string]any{"savepoints": listJSON(list)})
+				erased, err := t.CountErased(cmd.Context(), list)
+				if cmd.Context().Err() != nil {
+					return err
 				}
-				return e.table(list)
+				if err != nil { // the list is not worse for it
+					e.note("%v", err)
+					erased = make([]uint64, len(list))
+				}
+				if e.json {
+					return e.print(map[string]any{"savepoints": listJSON(list, erased)})
+				}
+				return e.table(list, erased)
 			})
 		},
 	}
@@ -73,10 +82,11 @@ func (e *env) listCommand() *cobra.Command {
 	return cmd
 }
 
-func listJSON(list []savepoints.Savepoint) []savepointJSON {
+func listJSON(list []savepoints.Savepoint, erased []uint64) []savepointJSON {
 	out := make([]savepointJSON, len(list))
 	for i, s := range list {
 		out[i] = newSavepointJSON(s)
+		out[i].Erased = erased[i]
 	}
 	return out
 }
@@ -100,11 +110,15 @@ func (e *env) listRetired(ctx context.Context, t trusted) error {
 	return nil
 }
 
-func (e *env) table(list []savepoints.Savepoint) error {
+func (e *env) table(list []savepoints.Savepoint, erased []uint64) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "REF\tHEIGHT\tBLOCK\tTIME\tDOCUMENTS\tBYTES\tSAVEPOINT")
-	for _, s := range list {
+	for i, s := range list {
 		m := s.Manifest
+		documents := fmt.Sprint(m.Totals.Documents)
+		if erased[i] > 0 {
+			documents += fmt.Sprintf(" (%d erased)", erased[i])
+		}
 		height := "-"
 		if m.Height != nil {
 			height = fmt.Sprint(*m.Height)
@@ -113,8 +127,8 @@ func (e *env) table(list []savepoints.Savepoint) error {
 		if block == "" {
 			block = "-"
 		}
-		fmt.Fprintf(w, "%s@%d\t%s\t%s\t%s\t%d\t%s\t%s\n", m.Policy.ID, m.Sequence, height, block,
-			m.Time.Format(time.DateTime), m.Totals.Documents, size(m.Totals.Bytes), s.CID)
+		fmt.Fprintf(w, "%s@%d\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Policy.ID, m.Sequence, height, block,
+			m.Time.Format(time.DateTime), documents, size(m.Totals.Bytes), s.CID)
 	}
 	return w.Flush()
 }

@@ -25,6 +25,15 @@ type auditJSON struct {
 	Absent     int64                `json:"absent"`
 	Wrong      int64                `json:"wrong"`
 	Findings   []findingJSON        `json:"findings"`
+	Ledger     *ledgerJSON          `json:"ledger,omitempty"`
+}
+
+// ledgerJSON is what was compared with the topic that the trust policy names.
+type ledgerJSON struct {
+	Topic string `json:"topic"`
+	Last  int64  `json:"last"`
+	Heads int64  `json:"heads"`
+	Error string `json:"error,omitempty"`
 }
 
 type findingJSON struct {
@@ -42,7 +51,8 @@ func (e *env) logAuditCommand() *cobra.Command {
 		Long: `Check every entry of a log: that it is in the tree of the newest head, that this head
 extends all that was seen before, and that the entries keep the rules between them. Of
 the save points in the repository the proofs and manifests are compared with their
-entries; "verify" reads their documents.
+entries; "verify" reads their documents. If the trust policy names a topic of a public
+ledger, every head there must be one that this log has grown from.
 
 Without --from the repository's own copy of the log is audited. The next audit goes on
 where this one ended, if nothing was wrong.`,
@@ -83,6 +93,14 @@ func (e *env) printAudit(r savepoints.AuditReport) error {
 	}
 	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of other types, %d of unknown ones\nsave points %d held and compared, %d not here\nfreshness   %s\n",
 		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Others, r.Unknown, r.Held, r.Absent, r.Freshness.Words())
+	if l := r.Ledger; l != nil {
+		out.Ledger = &ledgerJSON{Topic: l.Topic, Last: l.Last, Heads: l.Heads}
+		text += fmt.Sprintf("ledger      topic %s to message %d: %d heads, all of this log\n", l.Topic, l.Last, l.Heads)
+		if l.Err != nil {
+			out.Ledger.Error = l.Err.Error()
+			text += fmt.Sprintf("ledger      not read to its end: %v\n", l.Err)
+		}
+	}
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, findingJSON{f.Index, f.Err.Error()})
 		text += fmt.Sprintf("WRONG       entry %d: %v\n", f.Index, f.Err)

@@ -35,7 +35,8 @@ func (e *env) logProveCommand() *cobra.Command {
 
 FILE.car has only the nodes on PATH and the proof that the save point is in the log.
 Whoever has it and the trust policy checks it with "log verify-proof", without this
-repository and without a network. --raw DIR writes the log's part for other people's
+repository and without a network. Of a document that was erased the proof says all but
+its bytes. --raw DIR writes the log's part for other people's
 tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N.`,
 		Args: rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,7 +102,9 @@ type provenJSON struct {
 	Document   string `json:"document,omitempty"` // CID
 	Bytes      uint64 `json:"bytes,omitempty"`
 	Absent     bool   `json:"absent,omitempty"`
-	Cosigned   int    `json:"cosigned"` // witnesses of the policy that cosigned the head
+	Erased     bool   `json:"erased,omitempty"`   // the document's bytes are gone on purpose
+	ErasedBy   *int64 `json:"erasedBy,omitempty"` // the log entry that says so
+	Cosigned   int    `json:"cosigned"`           // witnesses of the policy that cosigned the head
 	CosignedAt string `json:"cosignedAt,omitempty"`
 }
 
@@ -145,7 +148,7 @@ is checked too; what it noted of an old head that was shown proves nothing by it
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			if to != "" {
-				if path == "" || got.Absent {
+				if path == "" || got.Absent || got.Erased {
 					return usagef("--to: there is no document to write")
 				}
 				if err := os.WriteFile(e.path(to), document.Bytes(), 0o666); err != nil {
@@ -202,6 +205,10 @@ func (e *env) printProven(p *anchor.Policy, path string, got savepoints.Proven) 
 	case path != "":
 		out.Document, out.Bytes = got.Document.Link.CID.String(), got.Document.Bytes
 		text += fmt.Sprintf("document    %q: %s, %s\n", path, out.Document, size(out.Bytes))
+	}
+	if got.Erased {
+		out.Erased, out.ErasedBy = true, &got.ErasedBy
+		text += fmt.Sprintf("erased      its bytes are gone, as log entry %d says\n", got.ErasedBy)
 	}
 	return e.result(out, "%s", text)
 }

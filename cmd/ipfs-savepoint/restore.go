@@ -17,12 +17,14 @@ type restoredJSON struct {
 	State     string               `json:"state"`
 	Documents uint64               `json:"documents"`
 	Bytes     uint64               `json:"bytes"`
+	Erased    uint64               `json:"erased,omitempty"` // documents that are not among them
 	Verified  bool                 `json:"verified"`
 	Freshness savepoints.Freshness `json:"freshness"`
 }
 
 func (e *env) restoreCommand() *cobra.Command {
 	var target string
+	var withoutErased bool
 	var o fetchFlags
 	var next afterRestore
 	cmd := &cobra.Command{
@@ -35,6 +37,10 @@ repository and the trust policy names places to ask; a fresh host needs nothing 
 the trust policy of the log and one source. Everything is verified before anything
 is written, and the folder appears whole or not at all. After an interruption
 run the same command again: what was fetched is kept.
+
+A save point of which documents were erased, as its log says, is not the state any more
+that was saved: it is refused with exit status 5, unless --without-erased says that all
+else will do.
 
 To let the policy go on here, --log-key continues its log with the log's key (see
 "init"); where the key is lost, --new-log begins another log, whose first entry
@@ -74,7 +80,7 @@ describe as at "init". Whoever reads needs the trust policy of the new log then.
 					return err
 				}
 				next.restored(s.Savepoint, t)
-				return e.restore(cmd.Context(), t.Bank, s, dir)
+				return e.restore(cmd.Context(), t.Bank, s, dir, withoutErased)
 			})
 			if err != nil {
 				return err
@@ -83,6 +89,7 @@ describe as at "init". Whoever reads needs the trust policy of the new log then.
 		},
 	}
 	cmd.Flags().StringVar(&target, "to", "", "the folder `DIR` to write to")
+	cmd.Flags().BoolVar(&withoutErased, "without-erased", false, "restore also without the documents that the log says are erased")
 	o.add(cmd, "default: the repository itself")
 	cmd.Flags().StringVar(&next.file, "log-key", "", "then continue the policy's log, whose key is in `FILE`")
 	cmd.Flags().BoolVar(&next.newLog, "new-log", false, "then begin a new log with a takeover of the policy")
@@ -117,10 +124,11 @@ func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, o fetchFl
 	return savepoints.Fetched{Savepoint: s, Freshness: savepoints.FreshnessUnknown}, err
 }
 
-func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string) error {
+func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string, withoutErased bool) error {
 	bar := e.progress()
 	t, err := restore.Folder(ctx, b, s.Savepoint, dir, restore.Options{
-		Progress: func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
+		WithoutErased: withoutErased,
+		Progress:      func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
 	})
 	bar.done()
 	if err != nil {
@@ -128,8 +136,11 @@ func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetc
 	}
 	e.note("restored %s@%d to %s: %d documents, %s, every byte verified; %s",
 		s.Manifest.Policy.ID, s.Manifest.Sequence, dir, t.Documents, size(t.Bytes), s.Freshness.Words())
+	if t.Erased.Documents > 0 {
+		e.note("%d documents, %s, were erased and are not there", t.Erased.Documents, size(t.Erased.Bytes))
+	}
 	return e.result(restoredJSON{
 		Savepoint: s.CID.String(), State: s.Manifest.State.String(),
-		Documents: t.Documents, Bytes: t.Bytes, Verified: true, Freshness: s.Freshness,
+		Documents: t.Documents, Bytes: t.Bytes, Erased: t.Erased.Documents, Verified: true, Freshness: s.Freshness,
 	}, "%s\n", s.Manifest.State)
 }

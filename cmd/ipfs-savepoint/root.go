@@ -22,7 +22,8 @@ place to ask.
 
 REF is a CID, POLICY@N (sequence), POLICY@latest, or POLICY:BLOCKTAG (the newest
 at that save-state block). SOURCE is a multiaddr that ends in /p2p/ID, the URL of
-a gateway, a CAR file, or the folder of a repository.
+a gateway, a CAR file, the folder of a repository, or, of the log alone, /ipns/NAME,
+/ipfs/LOG-ROOT, or the URL or the folder of a tlog-tiles prefix.
 
 Exit status: 0 done; 1 failed; 2 usage; 3 verification failed; 4 not found or
 not reachable; 5 a person must decide; 6 interrupted, can be run again;
@@ -49,7 +50,7 @@ not reachable; 5 a person must decide; 6 interrupted, can be run again;
 		e.initCommand(), e.demoCommand(), e.serveCommand(), e.versionCommand(),
 		e.takeCommand(), e.listCommand(), e.showCommand(), e.verifyCommand(), e.logCommand(),
 		e.restoreCommand(), e.fetchCommand(), e.exportCommand(), e.importCommand(),
-		e.pinCommand(), e.replicateCommand(), e.healthCommand(), e.gcCommand(), e.retireCommand(), e.keyCommand(),
+		e.pinCommand(), e.replicateCommand(), e.healthCommand(), e.gcCommand(), e.retireCommand(), e.eraseCommand(), e.keyCommand(),
 	)
 	return root
 }

@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("SHARED", sharedData())
 			e.Values[processesKey{}] = processes{}
+			e.Values[topicKey{}] = newTopic()
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -78,6 +79,9 @@ func TestScript(t *testing.T) {
 			"craft":        cmdCraft,       // craft KIND FILE TRUST
 			"bad-names":    cmdBadNames,    // bad-names KIND DIR
 			"identity":     cmdIdentity,    // identity FILE VAR
+			"topic":        cmdTopic,       // topic VAR
+			"announce":     cmdAnnounce,    // announce (after "log head --json")
+			"mirror-lie":   cmdMirrorLie,   // mirror-lie none|down|tamper|other
 		},
 	})
 }
@@ -243,6 +247,9 @@ func exchange(ts *testscript.TestScript, method, status, url, body string, heade
 	for _, h := range headers {
 		key, value, _ := strings.Cut(h, "=")
 		req.Header.Set(key, value)
+		if key == "Host" {
+			req.Host = value
+		}
 	}
 	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
 	ts.Check(err)
@@ -275,7 +282,7 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// cmdAwaitGet waits until a gateway has something.
+// cmdAwaitGet waits until a gateway has something, which holds a text.
 func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
 	client := &http.Client{Timeout: 5 * time.Second}
 	until(ts, args[0], func() bool {
@@ -284,7 +291,8 @@ func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
 			return false
 		}
 		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK && strings.Contains(string(body), strings.Join(args[1:], " "))
 	})
 }
 

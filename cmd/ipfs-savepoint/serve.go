@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,12 +15,14 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/pinning"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/metrics"
 	"github.com/spf13/cobra"
 )
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	follow, trust string
+	follow        []string
+	trust         string
 	interval      time.Duration
 	keep          int
 	grace         time.Duration
@@ -44,7 +45,7 @@ type servingJSON struct {
 func (e *env) serveCommand() *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use:   "serve [--follow SOURCE --trust FILE]",
+		Use:   "serve [--follow SOURCE... --trust FILE]",
 		Short: "Serve the repository to the network until interrupted",
 		Long: `Serve the repository to the network until interrupted: an IPFS gateway over HTTP
 and over libp2p, bitswap, and the logs under /tlog/. With --follow it also keeps
@@ -52,6 +53,11 @@ a verified copy of another repository's log and of all its save points; a
 repository is made if there is none. With --keep N the copy has the newest N save
 points of each policy; a save point that is here is given up only when N newer ones
 have been here for the time of --grace, and nothing is given up because a log says so.
+
+SOURCE is a multiaddr with /p2p/, the URL of a gateway, or /ipns/NAME or /ipfs/LOG-ROOT,
+for which the other sources are asked, or, if there is none, those that the trust policy
+names. A URL or a folder can also be a tlog-tiles prefix, which has the log alone. What
+several show must not contradict each other.
 
 Where config.toml has tables [[replicate]], new save points are brought there, and
 again until they are.
@@ -63,6 +69,9 @@ By libp2p may read: peers on this host, listed ones, anybody who has the swarm k
 with --open; and the peers of a pinning service in config.toml, as that service names them, from
 the request to pin on until it has pinned or failed.
 
+GET /metrics on the gateway says in the Prometheus text format how far witnesses, the log's
+name and followed logs are behind.
+
 Whoever has a token whose SHA-256 is in config.toml under "pinning" can have DAGs fetched and
 pinned by the IPFS Pinning Service API, at /pinning on the gateway: "ipfs pin remote" of kubo
 uses it.`,
@@ -71,20 +80,21 @@ uses it.`,
 			if e.bank != nil {
 				return node.ErrHeld // cannot serve within a serve
 			}
-			if (o.follow == "") != (o.trust == "") {
+			if (len(o.follow) == 0) != (o.trust == "") {
 				return usagef("--follow and --trust go together")
 			}
 			if o.keep < 0 || o.grace <= 0 {
 				return usagef("--keep %d --grace %s: neither may be negative", o.keep, o.grace)
 			}
-			if cmd.Flags().Changed("keep") && o.follow == "" {
+			if cmd.Flags().Changed("keep") && len(o.follow) == 0 {
 				return usagef("--keep is for --follow: a repository gives up nothing of its own log")
 			}
-			if o.follow != "" && !strings.Contains(o.follow, "://") && !strings.Contains(o.follow, "/p2p/") {
-				return usagef("--follow %q is neither a multiaddr with /p2p/ nor a URL", o.follow)
+			o.follow = e.sources(o.follow)
+			if err := savepoints.CheckSources(o.follow); err != nil {
+				return err
 			}
 			open := savepoints.Open
-			if o.follow != "" {
+			if len(o.follow) > 0 {
 				open = savepoints.OpenReader
 			}
 			err := e.withBank(cmd.Context(), open, func(b *savepoints.Bank) error { return e.serve(cmd.Context(), b, o) })
@@ -93,7 +103,7 @@ uses it.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.follow, "follow", "", "keep a copy of the save points at `SOURCE`")
+	f.StringArrayVar(&o.follow, "follow", nil, "keep a copy of the log and the save points at `SOURCE` (may be repeated: one that is reached is enough)")
 	f.DurationVar(&o.interval, "interval", 2*time.Second, "pause between two looks at the source")
 	f.IntVar(&o.keep, "keep", 0, "of a followed log, keep the newest `N` save points of each policy (default all)")
 	f.DurationVar(&o.grace, "grace", savepoints.DefaultGrace, "how long newer save points must have been here before an older one is given up")
@@ -112,7 +122,7 @@ uses it.`,
 // serve runs until ctx ends, and then stops everything it started.
 func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) error {
 	var policy *anchor.Policy
-	if o.follow != "" {
+	if len(o.follow) > 0 {
 		t, err := e.trust(b, o.trust)
 		if err != nil {
 			return err
@@ -141,6 +151,7 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	if err != nil {
 		return err
 	}
+	n.Handle("GET /metrics", metrics.Handler(b))
 	stopPinning, err := e.servePinning(b, n, config)
 	if err != nil {
 		return errors.Join(err, n.Close())
@@ -198,7 +209,7 @@ func (e *env) servePinning(b *savepoints.Bank, n *node.Network, config node.Conf
 
 func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowOptions {
 	return savepoints.FollowOptions{
-		Policy: p, Source: o.follow, Interval: o.interval, Keep: o.keep, Grace: o.grace,
+		Policy: p, Sources: o.follow, Interval: o.interval, Keep: o.keep, Grace: o.grace,
 		Fetched: func(s savepoints.Savepoint) {
 			e.note("fetched %s@%d: %s", s.Manifest.Policy.ID, s.Manifest.Sequence, s.CID)
 			if e.json {
@@ -211,7 +222,7 @@ func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowO
 				e.print(map[string]any{"dropped": map[string]any{"savepoint": s.CID.String(), "logIndex": s.LogIndex}})
 			}
 		},
-		Failed: func(err error) { e.note("following %s: %v", o.follow, err) },
+		Failed: func(err error) { e.note("following log %s: %v", p.Origin, err) },
 	}
 }
 

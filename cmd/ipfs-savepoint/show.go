@@ -35,19 +35,27 @@ func (e *env) showCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				erased, err := b.CountErased(cmd.Context(), []savepoints.Savepoint{s})
+				if err != nil {
+					return err
+				}
 				if e.json {
-					return e.print(map[string]any{
+					out := map[string]any{
 						"savepoint": s.CID.String(), "state": s.Manifest.State.String(), "pinned": pinned,
 						"anchor":   map[string]any{"origin": s.Origin, "logIndex": s.LogIndex},
 						"manifest": json.RawMessage(manifest.Bytes()),
-					})
+					}
+					if erased[0] > 0 {
+						out["erased"] = erased[0]
+					}
+					return e.print(out)
 				}
 				var indented bytes.Buffer
 				if err := json.Indent(&indented, manifest.Bytes(), "", "  "); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\nmanifest    (DAG-JSON)\n%s\n",
-					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, indented.Bytes())
+				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\ndocuments   %d%s\nmanifest    (DAG-JSON)\n%s\n",
+					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, s.Manifest.Totals.Documents, without(erased[0]), indented.Bytes())
 				return err
 			})
 		},

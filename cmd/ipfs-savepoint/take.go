@@ -48,6 +48,9 @@ the command returns, the state, its manifest, its pin and its signed log entry
 are on disk. With --height a repeated take of the same state returns the save
 point that is there.
 
+A document that was erased (see "erase") is not saved again: the exit status is 5, and
+the file's name is said. Change it or take it away.
+
 --wait witnessed waits until the quorum of witnesses that the log's trust policy
 demands has cosigned the entry, a minute or as long as is said. If it does not
 come about in time, the save point has been taken all the same; the exit status

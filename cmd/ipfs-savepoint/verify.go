@@ -16,6 +16,7 @@ type verifiedJSON struct {
 	State     string `json:"state,omitempty"`
 	Documents uint64 `json:"documents"`
 	Bytes     uint64 `json:"bytes"`
+	Erased    uint64 `json:"erased,omitempty"` // of the documents
 	Verified  bool   `json:"verified"`
 	Error     string `json:"error,omitempty"`
 }
@@ -31,7 +32,8 @@ func (e *env) verifyCommand() *cobra.Command {
 Each byte is hashed against its CID; each directory is laid out again from its
 own listing; the manifest is compared with its log entry, and the entry's proof
 is checked under the trust policy and in the repository's copy of the log.
-Without REF all save points in the repository are checked, and its copies of logs.`,
+Documents that are missing count as erased where an entry of the save point's log says
+so, and as damage otherwise. Without REF all save points in the repository are checked, and its copies of logs.`,
 		Args: rangeArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && all {
@@ -67,7 +69,7 @@ func (e *env) verifyAll(cmd *cobra.Command, b *savepoints.Bank, list []savepoint
 		if cmd.Context().Err() != nil {
 			return err
 		}
-		v := verifiedJSON{Savepoint: s.CID.String(), Documents: t.Documents, Bytes: t.Bytes, Verified: err == nil}
+		v := verifiedJSON{Savepoint: s.CID.String(), Documents: t.Documents, Bytes: t.Bytes, Erased: t.Erased.Documents, Verified: err == nil}
 		line := fmt.Sprintf("DAMAGED   %s", s.CID)
 		if err != nil {
 			v.Error = err.Error()
@@ -79,6 +81,7 @@ func (e *env) verifyAll(cmd *cobra.Command, b *savepoints.Bank, list []savepoint
 			}
 			v.State = m.State.String()
 			line = fmt.Sprintf("verified  %s  %s@%d: %d documents, %s", s.CID, m.Policy.ID, m.Sequence, t.Documents, size(t.Bytes))
+			line += without(t.Erased.Documents)
 		}
 		if err := e.result(v, "%s\n", line); err != nil {
 			return err
@@ -88,6 +91,14 @@ func (e *env) verifyAll(cmd *cobra.Command, b *savepoints.Bank, list []savepoint
 		e.note("there is nothing to verify")
 	}
 	return errors.Join(errs...)
+}
+
+// without says for a person how many documents are not there.
+func without(erased uint64) string {
+	if erased == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them erased", erased)
 }
 
 // verifyLogs checks every byte of the logs that the repository has copies of.

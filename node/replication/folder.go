@@ -56,7 +56,7 @@ func (f *folder) push(ctx context.Context, item Item, moved func()) error {
 		return err
 	}
 	path := f.path(item)
-	if err := readWhole(ctx, path, item.Roots, moved); err == nil {
+	if err := readWhole(ctx, path, item, moved); err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -69,7 +69,7 @@ func (f *folder) push(ctx context.Context, item Item, moved func()) error {
 	if err != nil {
 		return err
 	}
-	if err := readWhole(ctx, tmp, item.Roots, moved); err != nil {
+	if err := readWhole(ctx, tmp, item, moved); err != nil {
 		return errors.Join(fmt.Errorf("it was written and does not read back: %w", err), os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -119,9 +119,9 @@ func writeTemporary(ctx context.Context, path string, write func(context.Context
 	return file.Name(), nil
 }
 
-// readWhole reads a CAR file and returns nil if it has these roots and all that is
-// below them, every byte of it right.
-func readWhole(ctx context.Context, path string, roots []cid.Cid, moved func()) error {
+// readWhole reads a CAR file and returns nil if it has the roots of an item and all that
+// there is below them, every byte of it right.
+func readWhole(ctx context.Context, path string, item Item, moved func()) error {
 	file, err := openRegular(path)
 	if err != nil {
 		return err
@@ -131,11 +131,11 @@ func readWhole(ctx context.Context, path string, roots []cid.Cid, moved func()) 
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(car.Roots, roots) {
+	if !slices.Equal(car.Roots, item.Roots) {
 		return fmt.Errorf("%w: it has other roots", dag.ErrMalformed)
 	}
-	got, err := car.CopyDAG(ctx, dag.Discard, roots, nil)
-	if err == nil && got.Linked > 0 {
+	got, err := car.CopyDAG(ctx, dag.Discard, item.Roots, nil)
+	if err == nil && got.Linked > uint64(item.Without) {
 		err = fmt.Errorf("%w: %d IPFS blocks are missing", dag.ErrTruncated, got.Linked)
 	}
 	return err

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -223,4 +224,43 @@ func (m memory) Get(_ context.Context, c cid.Cid) ([]byte, error) {
 		return nil, dag.ErrNotFound
 	}
 	return data, nil
+}
+
+// TestWithout: an item of which IPFS blocks were erased is an archive that lacks as many,
+// and no more. What pins whole DAGs refuses it, before anything is sent.
+func TestWithout(t *testing.T) {
+	f, item := newFolder(t)
+	whole := item.Write
+	lacking := dag.RawBlock([]byte("document 7")).CID
+	blocks := memory(blocksOf(t, carSource(t, item), item.Roots...))
+	item.Write = func(ctx context.Context, w io.Writer) error {
+		return dag.WritePartialCAR(ctx, w, blocks, []cid.Cid{lacking}, item.Roots...)
+	}
+	mustBe(t, f.Push(ctx, item), dag.ErrTruncated)
+	item.Without = 1
+	must(t, f.Push(ctx, item))
+	if got := names(t, f.dir); len(got) != 1 {
+		t.Errorf("the folder holds %v", got)
+	}
+	item.Write = whole
+	must(t, f.Push(ctx, item)) // it is whole as it is
+
+	s, k := newStandIn(t, blocks)
+	mustBe(t, k.Push(ctx, item), ErrRefused)
+	if len(s.blocks) > 0 {
+		t.Errorf("%d IPFS blocks were sent", len(s.blocks))
+	}
+	service, p := newStandInService(t, "pinned")
+	mustBe(t, p.Push(ctx, item), ErrRefused)
+	if service.posted > 0 {
+		t.Errorf("%d requests", service.posted)
+	}
+}
+
+// carSource is what is in an item's archive.
+func carSource(t *testing.T, item Item) dag.Source {
+	t.Helper()
+	car, err := dag.ReadProof(ctx, bytes.NewReader(carOf(t, item)))
+	must(t, err)
+	return car
 }

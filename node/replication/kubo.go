@@ -52,6 +52,9 @@ func (k *kubo) Push(ctx context.Context, item Item) error {
 	if err != nil || there {
 		return err
 	}
+	if err := refuseWithout(item); err != nil {
+		return err
+	}
 	done, err := k.update(ctx, item)
 	if err != nil {
 		return err

@@ -112,6 +112,9 @@ func (s *pinningService) push(ctx context.Context, api *openapi.PinsApiService, 
 	if best != nil && best.Status == openapi.PINNED {
 		return nil
 	}
+	if err := refuseWithout(item); err != nil {
+		return err
+	}
 	if best == nil {
 		if best, err = s.add(ctx, api, item, failed); err != nil {
 			return err

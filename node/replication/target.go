@@ -35,10 +35,13 @@ type Item struct {
 	// Previous is the root of a DAG that resembles it and may be at the target
 	// already; cid.Undef if there is none.
 	Previous cid.Cid
-	// Roots are those of the CAR file that Write writes: the DAG, complete, and
+	// Roots are those of the CAR file that Write writes: the DAG, and
 	// whatever else makes the file useful alone. The first one is Root.
 	Roots []cid.Cid
-	Write func(ctx context.Context, w io.Writer) error
+	// Without is how many of the DAG's IPFS blocks nobody can have, since they were
+	// erased on purpose. A target that keeps whole DAGs only then refuses.
+	Without int
+	Write   func(ctx context.Context, w io.Writer) error
 }
 
 // Target is a place to bring DAGs to. Its methods are safe for concurrent use.
@@ -159,6 +162,14 @@ func unreachable(ctx context.Context, err error) error {
 		err = request.Err // without the URL, which is long and known
 	}
 	return fmt.Errorf("%w: %w", node.ErrUnreachable, err)
+}
+
+// refuseWithout says of an item that is not whole that a target cannot keep it.
+func refuseWithout(item Item) error {
+	if item.Without == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d IPFS blocks of %s were erased on purpose, and only whole DAGs can be pinned", ErrRefused, item.Without, item.Root)
 }
 
 // asAnswer is the error of an HTTP status other than 200: of the whole target, or of

@@ -21,7 +21,8 @@ var (
 
 // History is what the entries of a log say so far. It is given them in the order of
 // their log. An entry that breaks a rule is reported and counts for nothing. A History
-// is not safe for concurrent use; it holds about a hundred bytes for a save point.
+// is not safe for concurrent use; it holds about a hundred bytes for a save point, and for
+// an erased document.
 //
 // The rules: all entries have the log's origin and one instance; time does not fall;
 // nothing follows a freeze. A policy begins with a save point of sequence 1 in epoch 0,
@@ -44,6 +45,8 @@ type said struct {
 	Epoch    uint64
 	Time     time.Time
 	Policies map[PolicyKey]*policy
+	// Erased has documents, each with the index of the first entry that erases it.
+	Erased map[cid.Cid]int64 `json:",omitempty"`
 }
 
 // policy is what a log says of a policy.
@@ -73,7 +76,7 @@ type Anchored struct {
 
 // NewHistory returns the history of an empty log.
 func NewHistory(origin string) *History {
-	return &History{said{Origin: origin, Policies: map[PolicyKey]*policy{}}}
+	return &History{said{Origin: origin, Policies: map[PolicyKey]*policy{}, Erased: map[cid.Cid]int64{}}}
 }
 
 // Add takes the entry at an index of the log. The error is that of Check; one that was
@@ -117,6 +120,12 @@ func (h *History) Add(index int64, e Entry) error {
 			h.said.Policies[e.Policy] = p
 		}
 		p.Epoch, p.Opened, p.High = e.Epoch, index, nil
+	case *Erase:
+		for _, c := range e.Documents {
+			if _, ok := h.said.Erased[c]; !ok {
+				h.said.Erased[c] = index
+			}
+		}
 	case *Freeze:
 		h.said.Frozen = true
 	}
@@ -288,6 +297,28 @@ func (h *History) Retired(k PolicyKey, sequence uint64) (index int64, retired bo
 	return 0, false
 }
 
+// Erased returns the index of the first entry that says that a document is erased, and
+// whether there is one.
+func (h *History) Erased(document cid.Cid) (index int64, erased bool) {
+	index, erased = h.said.Erased[document]
+	return index, erased
+}
+
+// Keeps reports whether a policy has a save point with that manifest which was not
+// retired.
+func (h *History) Keeps(k PolicyKey, manifest cid.Cid) bool {
+	p := h.said.Policies[k]
+	if p == nil {
+		return false
+	}
+	for _, at := range p.Savepoints {
+		if at.CID == manifest && !at.Retired {
+			return true
+		}
+	}
+	return false
+}
+
 // Savepoints counts the save points of all policies, retired ones included.
 func (h *History) Savepoints() int64 {
 	n := 0
@@ -317,6 +348,9 @@ func (h *History) UnmarshalJSON(data []byte) error {
 		if p == nil || p.Savepoints == nil || p.High != nil && p.High.Entry.Height == nil {
 			return fmt.Errorf("history of a log: policy %x is not whole", key)
 		}
+	}
+	if s.Erased == nil {
+		s.Erased = map[cid.Cid]int64{}
 	}
 	h.said = s
 	return nil

@@ -313,3 +313,25 @@ func checkLog(rt *rapid.T, log []entry.Entry) {
 		}
 	}
 }
+
+func TestHistoryErased(t *testing.T) {
+	c := sample().Common
+	c.Epoch = 0
+	docs := sortedCIDs(3)
+	h := entry.NewHistory(c.Origin)
+	must(t, h.Add(0, &entry.Erase{Common: c, Documents: docs[:2]}))
+	must(t, h.Add(1, &entry.Erase{Common: c, Documents: docs[1:]}))
+	other := c
+	other.Origin = "log.example/b"
+	if err := h.Add(2, &entry.Erase{Common: other, Documents: sortedCIDs(4)}); !errors.Is(err, entry.ErrRule) {
+		t.Errorf("of another log: %v", err)
+	}
+	for i, want := range []int64{0, 0, 1} {
+		if index, ok := h.Erased(docs[i]); !ok || index != want {
+			t.Errorf("document %d: %d, %t", i, index, ok)
+		}
+	}
+	if _, ok := h.Erased(rawCID("document 3")); ok {
+		t.Error("an entry that counts for nothing erases")
+	}
+}

@@ -2,7 +2,12 @@
 // a module of its own because it links the ledger's software development kit, which what
 // only reads a topic (package hcs) does not need.
 //
-// [New] makes the hcs.Publisher. The account that it is given pays for each message, at
+// [New] makes the hcs.Publisher, and [Watch] keeps the newest head of a log on a topic.
+// The program cmd/ipfs-savepoint-hcs does both, beside "ipfs-savepoint serve" and not in
+// it: the kit would make that 11 MB larger for everybody, and the key of the account that
+// pays is kept from a process that answers to the network.
+//
+// The account that it is given pays for each message, at
 // most [Config.MaxFee]. A topic should have a submit key: without one anybody may write
 // to it, which readers ignore but have to read.
 //

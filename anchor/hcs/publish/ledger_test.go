@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,11 +196,14 @@ func (l *ledger) mirrors(t testing.TB, change func([]hcs.Message) []hcs.Message)
 			if change != nil {
 				shown = change(shown)
 			}
-			var op string
-			var from int64
-			if _, err := fmt.Sscanf(r.URL.Query().Get("sequencenumber"), "%2s:%d", &op, &from); err != nil || op != "gt" {
+			op, n, _ := strings.Cut(r.URL.Query().Get("sequencenumber"), ":")
+			from, err := strconv.ParseInt(n, 10, 64)
+			if err != nil || op != "gt" && op != "gte" {
 				http.Error(w, "query", http.StatusBadRequest)
 				return
+			}
+			if op == "gte" {
+				from--
 			}
 			writePage(w, shown[min(from, int64(len(shown))):])
 		}

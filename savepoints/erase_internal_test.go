@@ -1,0 +1,100 @@
+package savepoints
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/go-cid"
+)
+
+// oneDocument is a Source of one.
+type oneDocument struct{ path, text string }
+
+func (d oneDocument) Documents(context.Context) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		yield(Document{Path: d.path, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(d.text)), nil }}, nil)
+	}
+}
+
+func (oneDocument) Consistency(context.Context) (dag.Consistency, error) {
+	return dag.Consistency{Method: "memory", Consistent: true}, nil
+}
+
+// hooked is a source that does something else once it has read a block.
+type hooked struct {
+	dag.Source
+	block cid.Cid
+	once  sync.Once
+	then  func()
+}
+
+func (h *hooked) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	data, err := h.Source.Get(ctx, c)
+	if c == h.block {
+		h.once.Do(h.then)
+	}
+	return data, err
+}
+
+// What is erased while a save point that shares it is verified, and not pinned yet, is
+// missed before it is kept.
+func TestEraseWhileOthersAreVerified(t *testing.T) {
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(name string) *Bank {
+		b, err := Init(ctx, filepath.Join(t.TempDir(), name), InitOptions{})
+		must(err)
+		t.Cleanup(func() { b.Close() })
+		return b
+	}
+	chunk := strings.Repeat("c", dag.ChunkSize)
+	ours, theirs := open("ours"), open("theirs")
+	s, err := ours.Take(ctx, oneDocument{"a", chunk + "ours"}, TakeOptions{Policy: "p"})
+	must(err)
+	other, err := theirs.Take(ctx, oneDocument{"b", chunk + "theirs"}, TakeOptions{Policy: "q"})
+	must(err)
+	var car bytes.Buffer
+	must(theirs.Export(ctx, other.Savepoint, &car))
+	archive := car.Bytes()
+	policy, err := theirs.TrustPolicy()
+	must(err)
+	b, p, err := ours.Trust(policy)
+	must(err)
+
+	read, err := b.readArchive(ctx, bytes.NewReader(archive), p, nil)
+	must(err)
+	src := &hooked{Source: b.repo.Blocks, block: dag.RawBlock([]byte(chunk)).CID, then: func() {
+		if _, err := ours.Erase(ctx, s.Savepoint, "a"); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, _, err := b.adopt(ctx, src, read, func(Savepoint) error { return nil }); !errors.Is(err, dag.ErrTruncated) {
+		t.Errorf("kept without what was erased: %v", err)
+	}
+	if pinned, err := b.repo.Pinned(other.CID); pinned || err != nil {
+		t.Errorf("pinned: %t, %v", pinned, err)
+	}
+	// Once more it comes whole.
+	got, err := b.Import(ctx, bytes.NewReader(archive), p, nil)
+	must(err)
+	if v, err := b.Verify(ctx, got); err != nil || v.Erased.Documents > 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	// The chunk is back with it, and the rest of ours is not.
+	if v, err := ours.Verify(ctx, s.Savepoint); err != nil || v.Erased.Documents != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

@@ -1,0 +1,325 @@
+package savepoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+	"github.com/ipfs/go-cid"
+)
+
+// ErrErased: documents whose bytes are gone on purpose, as their log says.
+var ErrErased = errors.New("erased")
+
+// erasureKind has the proofs of the entries that erase documents, of all logs of which the
+// bank has read them: tlog-proofs with the entry in the extra line, by receiptKey. So what
+// is missing of a save point can be judged without the log.
+const erasureKind = "erasures"
+
+// Verified is what was checked of a save point.
+type Verified struct {
+	dag.Totals // of the state, as the manifest says
+	// Erased is the part of them that is not here, since the log says that it was erased.
+	Erased dag.Totals
+	// Without are the CIDs of the documents that make it up.
+	Without map[cid.Cid]bool
+}
+
+// openErasure verifies a proof under a policy and reads the entry that it proves.
+func openErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
+	r, err := anchor.VerifyProof(p, proof)
+	if err != nil {
+		return nil, 0, err
+	}
+	said, err := entry.Decode(r.Record)
+	if err != nil {
+		return nil, 0, fmt.Errorf("entry %d: %w", r.Index, err)
+	}
+	e, ok := said.(*entry.Erase)
+	if !ok || e.Origin != p.Origin {
+		return nil, 0, fmt.Errorf("%w: entry %d erases nothing in log %q", entry.ErrContradiction, r.Index, p.Origin)
+	}
+	return e, r.Index, nil
+}
+
+// keepErasure proves an entry that erases documents, unless the bank has its proof.
+func (b *Bank) keepErasure(ctx context.Context, v *anchor.View, e anchor.Entry) error {
+	p, err := b.receiptPolicy(v.Head().Origin)
+	if err != nil {
+		return err
+	}
+	held, err := b.repo.Record(erasureKind, receiptKey(p.Origin, e.Index))
+	if err != nil {
+		return err
+	}
+	if _, index, err := openErasure(p, held); err == nil && index == e.Index {
+		return nil
+	}
+	proof, err := v.Prove(ctx, e.Index, e.Record)
+	if err != nil {
+		return err
+	}
+	return b.putErasure(p, proof)
+}
+
+// putErasure keeps the proof of an entry that erases documents, if it is one.
+func (b *Bank) putErasure(p *anchor.Policy, proof []byte) error {
+	said, index, err := openErasure(p, proof)
+	if err != nil {
+		return err
+	}
+	if err := b.repo.PutRecord(erasureKind, receiptKey(p.Origin, index), proof); err != nil {
+		return err
+	}
+	b.erasures.add(said.Documents)
+	return nil
+}
+
+// erased returns the documents that a log says are erased, as far as the bank knows,
+// each with the key of the record that proves it. A damaged record proves nothing.
+func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, error) {
+	p, err := b.receiptPolicy(origin)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := b.repo.Records(erasureKind)
+	if err != nil {
+		return nil, err
+	}
+	out := map[cid.Cid]string{}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, LogID(origin)[:16]) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		proof, err := b.repo.Record(erasureKind, key)
+		if err != nil {
+			return nil, err
+		}
+		said, index, err := openErasure(p, proof)
+		if err != nil || receiptKey(origin, index) != key {
+			continue
+		}
+		for _, c := range said.Documents {
+			out[c] = key
+		}
+	}
+	return out, nil
+}
+
+// CountErased returns how many documents of each of some save points their logs say are
+// erased, as far as the bank knows, whether their bytes are here or not. Where nothing was
+// erased it costs next to nothing, else all directories are read, those once that save
+// points have in common.
+func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, error) {
+	out := make([]uint64, len(list))
+	byLog := map[string][]int{}
+	for i, s := range list {
+		byLog[s.Origin] = append(byLog[s.Origin], i)
+	}
+	for origin, indexes := range byLog {
+		erased, err := b.erased(ctx, origin)
+		if err != nil {
+			return nil, err
+		}
+		if len(erased) == 0 {
+			continue
+		}
+		documents := map[cid.Cid]bool{}
+		for c := range erased {
+			documents[c] = true
+		}
+		var roots []cid.Cid
+		for _, i := range indexes {
+			roots = append(roots, list[i].Manifest.State)
+		}
+		counts, err := dag.Occurrences(ctx, b.repo.Blocks, documents, roots)
+		if err != nil {
+			return nil, fmt.Errorf("count erased documents: %w", err)
+		}
+		for j, i := range indexes {
+			out[i] = counts[j]
+		}
+	}
+	return out, nil
+}
+
+// judge says which documents of a save point may be missing, and notes those that are.
+type judge struct {
+	b      *Bank
+	origin string
+	erased map[cid.Cid]string // nil until something is missing
+	found  Verified
+}
+
+func (j *judge) mayLack(ctx context.Context, doc dag.Document) (bool, error) {
+	if j.erased == nil {
+		var err error
+		if j.erased, err = j.b.erased(ctx, j.origin); err != nil {
+			return false, err
+		}
+		j.found.Without = map[cid.Cid]bool{}
+	}
+	if j.erased[doc.Link.CID] == "" {
+		return false, nil
+	}
+	j.found.Erased.Documents++
+	j.found.Erased.Bytes += doc.Bytes
+	j.found.Without[doc.Link.CID] = true
+	return true, nil
+}
+
+// gaps returns the IPFS blocks that a save point lacks, if they all are parts of documents
+// that its log says are erased, with the keys of the records that prove it; false if some
+// are not. Documents that share a block with an erased one are for verifyState to judge.
+func (b *Bank) gaps(ctx context.Context, s Savepoint) (missing []cid.Cid, records []string, ok bool, err error) {
+	found, err := dag.Missing(ctx, b.repo.Blocks, s.CID)
+	if err != nil || len(found) == 0 {
+		return nil, nil, err == nil, err
+	}
+	erased, err := b.erased(ctx, s.Origin)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	keys := map[string]bool{}
+	documents := map[string]string{} // by path: a large one may lack many blocks
+	for _, g := range found {
+		key := erased[g.CID]
+		path, inState := strings.CutPrefix(g.Path(), "state/")
+		if key == "" && g.CID.Type() == cid.Raw && inState {
+			if _, ok := documents[path]; !ok {
+				doc, err := dag.Lookup(ctx, b.repo.Blocks, s.CID, path)
+				if err != nil && !errors.Is(err, dag.ErrNotFound) && !errors.Is(err, dag.ErrName) {
+					return nil, nil, false, err
+				}
+				documents[path] = erased[doc.Link.CID]
+			}
+			key = documents[path]
+		}
+		if key == "" || g.CID.Type() != cid.Raw {
+			return nil, nil, false, nil
+		}
+		keys[key] = true
+		missing = append(missing, g.CID)
+	}
+	return missing, slices.Sorted(maps.Keys(keys)), true, nil
+}
+
+// onlyErased reports whether nothing of a save point is missing but what its log says is
+// erased. Where that is not known here, the log is read once more, unless v is nil.
+func (b *Bank) onlyErased(ctx context.Context, v *anchor.View, s Savepoint) (bool, error) {
+	_, _, ok, err := b.gaps(ctx, s)
+	if ok || err != nil || v == nil {
+		return ok, err
+	}
+	given, err := b.givenUp(ctx, v)
+	if err != nil {
+		return false, err
+	}
+	if err := b.keepErasures(ctx, v, given); err != nil || len(given.erased) == 0 {
+		return false, err
+	}
+	_, _, ok, err = b.gaps(ctx, s)
+	return ok, err
+}
+
+// keepErasures keeps the proofs of what a log says is erased.
+func (b *Bank) keepErasures(ctx context.Context, v *anchor.View, given givenUp) error {
+	for _, e := range given.erased {
+		if err := b.keepErasure(ctx, v, e); err != nil {
+			return fmt.Errorf("log entry %d: %w", e.Index, err)
+		}
+	}
+	return nil
+}
+
+// erasures knows which IPFS blocks are missing on purpose, for those who only have to say
+// so: of all logs, trusted or not. It is shared by all views of a bank.
+type erasures struct {
+	b *Bank
+
+	mu     sync.Mutex
+	loaded bool
+	large  map[cid.Cid]bool // documents whose blocks are not known yet
+	known  map[cid.Cid]bool // documents, and their raw blocks
+
+	// removals counts the times at which IPFS blocks were removed. Guarded by keeping.
+	removals int
+}
+
+func newErasures(b *Bank) *erasures {
+	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid]bool{}}
+}
+
+func (e *erasures) add(documents []cid.Cid) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.addLocked(documents)
+}
+
+func (e *erasures) addLocked(documents []cid.Cid) {
+	for _, c := range documents {
+		if c.Type() != cid.Raw && !e.known[c] {
+			e.large[c] = true
+		}
+		e.known[c] = true
+	}
+}
+
+// gone reports whether a document, or the one that a raw IPFS block is part of, was erased.
+func (e *erasures) gone(ctx context.Context, c cid.Cid) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.loaded {
+		e.loaded = e.load() == nil
+	}
+	for doc := range e.large {
+		var leaves []cid.Cid
+		for part, err := range dag.Walk(ctx, e.b.repo.Blocks, dag.Limits{}, doc) {
+			if err != nil {
+				leaves = nil // its nodes have not come yet
+				break
+			}
+			if part.Type() == cid.Raw {
+				leaves = append(leaves, part)
+			}
+		}
+		if leaves != nil {
+			delete(e.large, doc)
+			e.addLocked(leaves)
+		}
+	}
+	return e.known[c]
+}
+
+func (e *erasures) load() error {
+	keys, err := e.b.repo.Records(erasureKind)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		proof, err := e.b.repo.Record(erasureKind, key)
+		if err != nil {
+			return err
+		}
+		_, record, err := anchor.ProofRecord(proof)
+		if err != nil {
+			continue
+		}
+		if said, err := entry.Decode(record); err == nil {
+			if said, ok := said.(*entry.Erase); ok {
+				e.addLocked(said.Documents)
+			}
+		}
+	}
+	return nil
+}

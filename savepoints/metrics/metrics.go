@@ -1,0 +1,128 @@
+// Package metrics shows a monitor how far the logs of a bank are: what is signed and
+// not yet witnessed, how old the log's name is, whether followed logs are reached.
+//
+// Sizes are numbers of log entries, and moments are Unix times, so that a lag is a
+// difference that the monitor computes (docs/metrics.md). Labels are origins of logs and
+// the names that a trust policy gives to witnesses, which are public, and nothing else.
+//
+// A scrape reads [savepoints.Bank.Status] and nothing else: it touches no network and
+// waits for nobody who does.
+package metrics
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	// scrapeLimit bounds the reading of one scrape.
+	scrapeLimit = 5 * time.Second
+	// scrapes is how many scrapes are answered at a time; others get 503.
+	scrapes = 4
+)
+
+// Handler answers with the metrics of a bank in the Prometheus text format. It has a
+// registry of its own.
+func Handler(b *savepoints.Bank) http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector{b})
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes})
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("ipfs_savepoint_"+name, help, append([]string{"origin"}, labels...), nil)
+}
+
+var (
+	logOpen      = desc("log_open", "1 if the repository's own log could be opened, 0 if not.")
+	logStopped   = desc("log_stopped", "1 if this host signs nothing because somebody has seen more of its log, or another history; 0 if not.")
+	logSigned    = desc("log_signed_size", "Entries under the newest signed head of the own log.")
+	logPublished = desc("log_published_size", "Entries under the newest head of the own log that its trust policy accepts.")
+	logReceipts  = desc("log_receipts_size", "Entries of the own log up to which the receipts kept here have the cosignatures that the trust policy demands.")
+	nameSize     = desc("name_size", "Entries under the head that the IPNS name of the own log stands for.")
+	nameSigned   = desc("name_signed_timestamp_seconds", "When the record of the own log's IPNS name was signed.")
+	cosigned     = desc("witness_cosigned_timestamp_seconds", "When the witness last cosigned the newest head of the own log.", "witness")
+	witnessError = desc("witness_error", "1 if the witness gave no cosignature when it was last asked, 0 otherwise.", "witness")
+	followSize   = desc("follow_size", "Entries under the verified head of a followed log.")
+	followSeen   = desc("follow_reached_timestamp_seconds", "When a source last showed a head of the followed log that was accepted.")
+	followError  = desc("follow_error", "1 if anything went wrong at the last look at the followed log, 0 if not.")
+)
+
+// collector computes all metrics at each scrape.
+type collector struct{ b *savepoints.Bank }
+
+func (collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		logOpen, logStopped, logSigned, logPublished, logReceipts, nameSize, nameSigned,
+		cosigned, witnessError, followSize, followSeen, followError,
+	} {
+		out <- d
+	}
+}
+
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeLimit)
+	defer cancel()
+	s, err := c.b.Status(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(logOpen, err)
+		return
+	}
+	g := gauges(out)
+	if s.Own != nil {
+		g.own(*s.Own)
+	}
+	for _, f := range s.Followed {
+		g.set(followSize, float64(f.Size), f.Origin)
+		g.moment(followSeen, f.Reached, f.Origin)
+		g.is(followError, f.Err != nil, f.Origin)
+	}
+}
+
+// gauges sends gauges. What is not known is left out.
+type gauges chan<- prometheus.Metric
+
+func (g gauges) own(s savepoints.OwnStatus) {
+	g.is(logOpen, s.Open, s.Origin)
+	g.is(logStopped, s.Stopped, s.Origin)
+	if s.Open {
+		g.set(logSigned, float64(s.Signed), s.Origin)
+		g.set(logPublished, float64(s.Published), s.Origin)
+		g.set(logReceipts, float64(s.Receipts), s.Origin)
+	}
+	if !s.NameSigned.IsZero() {
+		g.set(nameSize, float64(s.NameSize), s.Origin)
+		g.moment(nameSigned, s.NameSigned, s.Origin)
+	}
+	for _, w := range s.Witnesses {
+		g.moment(cosigned, w.Cosigned, s.Origin, w.Name)
+		g.is(witnessError, w.Err != nil, s.Origin, w.Name)
+	}
+}
+
+func (g gauges) set(d *prometheus.Desc, v float64, labels ...string) {
+	m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	if err != nil {
+		m = prometheus.NewInvalidMetric(d, err)
+	}
+	g <- m
+}
+
+func (g gauges) is(d *prometheus.Desc, yes bool, labels ...string) {
+	v := 0.0
+	if yes {
+		v = 1
+	}
+	g.set(d, v, labels...)
+}
+
+func (g gauges) moment(d *prometheus.Desc, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		g.set(d, float64(t.UnixMilli())/1000, labels...)
+	}
+}
