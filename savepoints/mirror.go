@@ -48,17 +48,3 @@ func (b *Bank) mirrorUnlessBusy(ctx context.Context, f anchor.Fetcher, p *anchor
 	_, err := anchor.Mirror(ctx, b.store, f, p, b.earlier[p.Origin]...)
 	return err
 }
-
-// catchUp brings the copy of a log up to what f shows, which must not be less than what had
-// been seen of the log elsewhere before.
-func (b *Bank) catchUp(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (anchor.Head, error) {
-	seen, _, err := b.seen(p)
-	if err != nil {
-		return seen, err
-	}
-	head, err := b.mirror(ctx, f, p)
-	if err == nil && seen.Size > head.Size {
-		err = &anchor.RollbackError{Old: seen, New: head}
-	}
-	return head, err
-}
