@@ -56,8 +56,8 @@ alone is enough. It prints the line for "init --witness" and for trust policies.
 	f.StringVar(&name, "name", "", "`NAME` of the witness, such as witness.example.org/one")
 	f.StringArrayVar(&trust, "trust", nil, "trust policy `FILE` (C2SP tlog-policy) of a log to be witnessed (may be repeated)")
 	f.StringVar(&listen, "listen", "127.0.0.1:8482", "`HOST:PORT` to listen on; port 0 takes any free one")
-	f.Float64Var(&o.Rate, "rate", witness.DefaultRate, "requests a second that are answered for each log")
-	f.IntVar(&o.Burst, "burst", witness.DefaultBurst, "requests that may come at once for each log")
+	f.Float64Var(&o.Rate, "rate", witness.DefaultRate, "heads a second that are cosigned for each log")
+	f.IntVar(&o.Burst, "burst", witness.DefaultBurst, "heads that may come at once for each log")
 	return cmd
 }
 
