@@ -63,13 +63,14 @@ alone is enough. It prints the line for "init --witness" and for trust policies.
 
 // witness answers until ctx ends.
 func (e *env) witness(ctx context.Context, b *savepoints.Bank, name, listen string, o witness.ServerOptions) error {
-	handler, err := b.Witness(name, o)
-	if err != nil {
-		return err
-	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return fmt.Errorf("witness: %w", err)
+	}
+	// Last of what can fail: it may make the key, whose name is for ever.
+	handler, err := b.Witness(name, o)
+	if err != nil {
+		return errors.Join(err, l.Close())
 	}
 	out := witnessJSON{URL: "http://" + l.Addr().String(), Key: handler.Key()}
 	for _, p := range b.Policies() {
