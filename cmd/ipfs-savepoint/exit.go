@@ -43,6 +43,7 @@ type failure struct {
 // what is wrong before what is absent.
 var failures = []failure{
 	{node.ErrHeld, exitHeld, "repository_held"},
+	{anchor.ErrHeadChanged, exitHeld, "log_head_changed"}, // a writer that no lock kept out
 	{anchor.ErrFork, exitDecide, "log_fork"},
 	{anchor.ErrRollback, exitDecide, "log_rollback"},
 	{anchor.ErrStale, exitDecide, "stale"},
