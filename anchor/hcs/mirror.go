@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -53,7 +53,7 @@ func newMirrors(topic EntityID, names []string, o Options) ([]*mirror, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMirrors, err)
 		}
-		host := strings.ToLower(u.Host)
+		host := hostOf(u)
 		if hosts[host] {
 			return nil, fmt.Errorf("%w: two of host %s; each must be somebody else's", ErrMirrors, host)
 		}
@@ -80,12 +80,28 @@ func parseMirror(name string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	ip := net.ParseIP(u.Hostname())
-	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !local) {
+	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLocal(u)) {
 		return nil, fmt.Errorf("%q is not the https URL of a mirror node", name)
 	}
 	return u, nil
+}
+
+func isLocal(u *url.URL) bool {
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// hostOf names the host of a mirror node, in whatever way its URL is written. Ports are
+// nobody else's, except on loopback, where something on each of them leads elsewhere.
+func hostOf(u *url.URL) string {
+	if isLocal(u) {
+		return u.Host
+	}
+	name := u.Hostname()
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return ip.Unmap().WithZone("").String()
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
 }
 
 // fill reads the next page and appends its messages to pending. What goes wrong is
