@@ -77,7 +77,8 @@ func TestScript(t *testing.T) {
 			"proxy":        cmdProxy,       // proxy VAR TARGET LIE
 			"craft":        cmdCraft,       // craft KIND FILE TRUST
 			"bad-names":    cmdBadNames,    // bad-names KIND DIR
-			"identity":     cmdIdentity,    // identity FILE VAR
+			"identity":     cmdIdentity,    // identity FILE VAR [VAR]
+			"holds":        cmdHolds,       // holds FILE|DIR REPO [IDENTITY]
 		},
 	})
 }
