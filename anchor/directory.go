@@ -15,20 +15,82 @@ import (
 const checkpointPath = "checkpoint"
 
 // writeDirectory puts the checkpoint and the directory of all tiles and returns
-// the log root CID. The tiles themselves have been put before.
-func (t *tree) writeDirectory(ctx context.Context, sink dag.Sink, checkpoint []byte) (cid.Cid, error) {
+// the log root CID. The tiles themselves have been put before. The directory is made
+// from the one that the tree was read from or written to last, at the cost of what
+// changed since, or anew where that one is not to be had: which way is not to be seen
+// from the outcome.
+//
+// A tree that was written is not changed by being written again, with another checkpoint.
+func (t *tree) writeDirectory(ctx context.Context, store Store, checkpoint []byte) (cid.Cid, error) {
 	b := dag.RawBlock(checkpoint)
-	if err := sink.Put(ctx, b); err != nil {
+	if err := store.Put(ctx, b); err != nil {
 		return cid.Undef, fmt.Errorf("put of checkpoint: %w", err)
 	}
+	link := dag.Link{CID: b.CID, Size: uint64(len(checkpoint))}
+	root, nodes, err := t.directory(ctx, store, link)
+	if err == nil {
+		err = store.Put(ctx, nodes...)
+	}
+	if err != nil {
+		return cid.Undef, fmt.Errorf("put of log directory: %w", err)
+	}
+	if !t.base.Defined() || len(t.changed) > 0 {
+		t.base, t.changed = root, nil
+	}
+	return root, nil
+}
+
+// directory returns the directory of the tree and its nodes, as far as they may be new.
+func (t *tree) directory(ctx context.Context, src dag.Source, checkpoint dag.Link) (cid.Cid, gathering, error) {
+	if t.base.Defined() {
+		var nodes gathering
+		if root, err := t.editDirectory(ctx, src, &nodes, checkpoint); err == nil {
+			return root, nodes, nil
+		}
+		// It may be damaged, or collected as garbage: the same tree with other cosignatures
+		// has taken its place.
+	}
+	var nodes gathering
+	root, err := t.buildDirectory(ctx, &nodes, checkpoint)
+	return root, nodes, err
+}
+
+// gathering keeps what is put.
+type gathering []dag.Block
+
+func (g *gathering) Put(_ context.Context, blocks ...dag.Block) error {
+	*g = append(*g, blocks...)
+	return nil
+}
+
+// editDirectory makes the directory from t.base.
+func (t *tree) editDirectory(ctx context.Context, src dag.Source, sink dag.Sink, checkpoint dag.Link) (cid.Cid, error) {
 	var d dag.Editor
-	if err := d.Put(checkpointPath, dag.Link{CID: b.CID, Size: uint64(len(checkpoint))}); err != nil {
+	if err := d.Put(checkpointPath, checkpoint); err != nil {
+		return cid.Undef, err
+	}
+	for path, l := range t.changed {
+		err := d.Delete(path)
+		if l.CID.Defined() {
+			err = d.Put(path, l)
+		}
+		if err != nil {
+			return cid.Undef, err
+		}
+	}
+	root, err := d.Apply(ctx, src, sink, t.base)
+	return root.CID, err
+}
+
+// buildDirectory makes the directory from nothing.
+func (t *tree) buildDirectory(ctx context.Context, sink dag.Sink, checkpoint dag.Link) (cid.Cid, error) {
+	var d dag.Editor
+	if err := d.Put(checkpointPath, checkpoint); err != nil {
 		return cid.Undef, err
 	}
 	for level, links := range t.full {
 		for n, l := range links {
-			tile := tlog.Tile{H: torchwood.TileHeight, L: level, N: int64(n), W: torchwood.TileWidth}
-			if err := d.Put(torchwood.TilePath(tile), l); err != nil {
+			if err := d.Put(torchwood.TilePath(fullTile(level, int64(n))), l); err != nil {
 				return cid.Undef, err
 			}
 		}
@@ -39,10 +101,7 @@ func (t *tree) writeDirectory(ctx context.Context, sink dag.Sink, checkpoint []b
 		}
 	}
 	root, err := d.Apply(ctx, nil, sink, cid.Undef)
-	if err != nil {
-		return cid.Undef, fmt.Errorf("put of log directory: %w", err)
-	}
-	return root.CID, nil
+	return root.CID, err
 }
 
 // loadTree reads back what writeDirectory wrote: exactly the tiles that the head
@@ -51,7 +110,7 @@ func (t *tree) writeDirectory(ctx context.Context, sink dag.Sink, checkpoint []b
 // error wraps ErrCorrupt or ErrUnavailable.
 func loadTree(ctx context.Context, src dag.Source, s stored) (*tree, error) {
 	t := newTree()
-	t.Tree, t.recent = s.tree(), s.recent
+	t.Tree, t.recent, t.base = s.tree(), s.recent, s.Root
 	links := map[string]dag.Link{}
 	for doc, err := range dag.Documents(ctx, src, s.Root) {
 		if err != nil {
@@ -73,7 +132,7 @@ func loadTree(ctx context.Context, src dag.Source, s stored) (*tree, error) {
 	}
 	for level := entryLevel; level <= 0 || fullTiles(t.N, level) > 0; level++ {
 		for n := range fullTiles(t.N, level) {
-			tile := tlog.Tile{H: torchwood.TileHeight, L: level, N: n, W: torchwood.TileWidth}
+			tile := fullTile(level, n)
 			l, ok := take(tile)
 			if !ok {
 				return fail(torchwood.TilePath(tile))

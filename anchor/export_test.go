@@ -3,6 +3,9 @@ package anchor
 import (
 	"context"
 	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/go-cid"
 )
 
 const (
@@ -21,6 +24,15 @@ func (l *Log) Waiting() int {
 	l.waiting.mu.Lock()
 	defer l.waiting.mu.Unlock()
 	return len(l.waiting.list)
+}
+
+// BuiltRoot returns the log root CID of the newest head, made from nothing.
+func (l *Log) BuiltRoot(ctx context.Context) (cid.Cid, error) {
+	h := l.Head()
+	t := l.signed.Load().tree.clone()
+	t.base = cid.Undef
+	root, _, err := t.directory(ctx, nil, dag.Link{CID: dag.RawBlock(h.Checkpoint).CID, Size: uint64(len(h.Checkpoint))})
+	return root, err
 }
 
 // RecentSizes returns the sizes in the stored head.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"filippo.io/torchwood"
@@ -76,13 +78,16 @@ func (p *Policy) witnessVerifiers() note.Verifiers {
 }
 
 // ParsePolicy reads a trust policy (c2sp.org/tlog-policy): exactly one log line,
-// witness and group lines, exactly one quorum line. Comments are whole lines
-// that begin with "#"; those of the form "# ipfs-savepoint: KEY VALUE" are read
-// too, and unknown keys become [Policy.Warnings]. The error is a *[PolicyError].
+// witness and group lines, exactly one quorum line after what it names. Comments are
+// whole lines that begin with "#"; those of the form "# ipfs-savepoint: KEY VALUE" are
+// read too, and unknown keys become [Policy.Warnings]. The error is a *[PolicyError].
 //
-// Two log lines are refused because implementations differ on whether one or
-// both of the logs must have signed. A "#" within a line is refused for the same
-// kind of reason.
+// As the specification demands, no two lines may have the same public key under whatever
+// names, a name is a member of one group at most, and only spaces and tabs are white
+// space: a file with carriage returns is refused. What implementations read differently
+// is refused too: two log lines, of which one or both must have signed; a "#" within a
+// line; Unicode's other white space in a line that is no comment; the log's key as a
+// witness's, since nobody is their own witness.
 func ParsePolicy(b []byte) (*Policy, error) {
 	if len(b) > MaxPolicySize {
 		return nil, &PolicyError{Err: fmt.Errorf("%d bytes, more than %d", len(b), MaxPolicySize)}
@@ -90,9 +95,13 @@ func ParsePolicy(b []byte) (*Policy, error) {
 	if !utf8.Valid(b) {
 		return nil, &PolicyError{Err: errors.New("not UTF-8")}
 	}
-	p := &Policy{}
+	p := &policyParser{&Policy{}, map[string]string{}, map[string]bool{}}
 	for i, line := range strings.Split(string(b), "\n") {
-		if err := p.parseLine(strings.TrimSpace(line)); err != nil {
+		err := checkOctets(line)
+		if err == nil {
+			err = p.parseLine(strings.Trim(line, policySpace))
+		}
+		if err != nil {
 			return nil, &PolicyError{Line: i + 1, Err: err}
 		}
 	}
@@ -110,46 +119,138 @@ func ParsePolicy(b []byte) (*Policy, error) {
 		return nil, e
 	}
 	p.rule = rule
-	return p, nil
+	return p.Policy, nil
 }
 
-// parseLine takes from a line what the policy proper does not need, and refuses
-// what implementations of the format read differently.
-func (p *Policy) parseLine(line string) error {
+// policySpace is all the white space there is within a line of a policy.
+const policySpace = " \t"
+
+// checkOctets refuses the control characters that a policy must not have.
+func checkOctets(line string) error {
+	for _, c := range []byte(line) {
+		switch {
+		case c == '\r':
+			return errors.New("a carriage return: lines end with a line feed alone")
+		case c < ' ' && c != '\t' || c == 0x7f:
+			return fmt.Errorf("control character %#02x", c)
+		}
+	}
+	return nil
+}
+
+// policyFields returns the items of a line.
+func policyFields(line string) []string {
+	return strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(policySpace, r) })
+}
+
+// policyParser takes from a policy what the rule of its signatures does not need, and
+// refuses what the specification forbids, or implementations of it read differently.
+type policyParser struct {
+	*Policy
+	keys  map[string]string // by public key: whose it is
+	names map[string]bool   // of witnesses and groups so far: whether a group has it as a member
+}
+
+func (p *policyParser) parseLine(line string) error {
 	if comment, ok := strings.CutPrefix(line, "#"); ok {
-		if own, ok := strings.CutPrefix(strings.TrimSpace(comment), "ipfs-savepoint:"); ok {
-			return p.parseOwn(strings.Fields(own))
+		if own, ok := strings.CutPrefix(strings.Trim(comment, policySpace), "ipfs-savepoint:"); ok {
+			return p.parseOwn(policyFields(own))
 		}
 		return nil
 	}
 	if strings.Contains(line, "#") {
 		return errors.New("a comment must have a line of its own")
 	}
-	f := strings.Fields(line)
-	switch {
-	case len(f) == 0:
+	f := policyFields(line)
+	if slices.ContainsFunc(f, func(item string) bool { return strings.ContainsFunc(item, unicode.IsSpace) }) {
+		return errors.New("white space that is neither a space nor a tab")
+	}
+	if len(f) == 0 {
 		return nil
-	case f[0] == "log":
+	}
+	switch f[0] {
+	case "log":
 		return p.parseLog(f)
-	case f[0] == "quorum" && len(f) != 2:
-		return errors.New("a quorum line is \"quorum NAME\" or \"quorum none\"")
-	case f[0] == "quorum":
-		p.Quorum = f[1] != "none"
-	case (f[0] == "witness" || f[0] == "group") && len(f) > 1 && f[1] == "none":
-		return errors.New("\"none\" cannot name a witness or a group")
-	case f[0] == "witness":
+	case "witness":
 		return p.parseWitness(f)
+	case "group":
+		return p.parseGroup(f)
+	case "quorum":
+		return p.parseQuorum(f)
 	}
 	return nil
 }
 
-func (p *Policy) parseWitness(f []string) error {
+func (p *policyParser) parseQuorum(f []string) error {
+	if len(f) != 2 {
+		return errors.New("a quorum line is \"quorum NAME\" or \"quorum none\"")
+	}
+	p.Quorum = f[1] != "none"
+	if _, ok := p.names[f[1]]; p.Quorum && !ok {
+		return fmt.Errorf("no line before defines %q", f[1])
+	}
+	return nil
+}
+
+// define takes the name of a witness or a group.
+func (p *policyParser) define(name string) error {
+	if _, ok := p.names[name]; ok || name == "none" {
+		return fmt.Errorf("%q names something else", name)
+	}
+	p.names[name] = false
+	return nil
+}
+
+// own takes a public key, which only one log or witness may have: the name in a vkey is
+// what its owner says, and would make one signature count twice.
+func (p *policyParser) own(vkey, owner string) error {
+	_, encoded, _ := strings.Cut(vkey, "+")
+	_, encoded, _ = strings.Cut(encoded, "+")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(key) < 2 {
+		return fmt.Errorf("key %q", vkey)
+	}
+	public := string(key[1:]) // after the type of signature
+	if other, ok := p.keys[public]; ok {
+		return fmt.Errorf("the key of %s is that of %s too", owner, other)
+	}
+	p.keys[public] = owner
+	return nil
+}
+
+func (p *policyParser) parseGroup(f []string) error {
+	if len(f) < 4 {
+		return errors.New("a group line is \"group NAME K|any|all NAME...\"")
+	}
+	if k := f[2]; k != "any" && k != "all" && strings.Trim(k, "0123456789") != "" {
+		return fmt.Errorf("invalid group threshold %q", k)
+	}
+	for _, member := range f[3:] {
+		taken, ok := p.names[member]
+		switch {
+		case !ok:
+			return fmt.Errorf("no line before defines %q", member)
+		case taken:
+			return fmt.Errorf("%q is the member of a group already", member)
+		}
+		p.names[member] = true
+	}
+	return p.define(f[1])
+}
+
+func (p *policyParser) parseWitness(f []string) error {
 	if len(f) != 3 && len(f) != 4 {
 		return errors.New("a witness line is \"witness NAME VKEY [URL]\"")
+	}
+	if err := p.define(f[1]); err != nil {
+		return err
 	}
 	v, err := torchwood.NewCosignatureVerifier(f[2])
 	if err != nil {
 		return fmt.Errorf("witness key %q: %w", f[2], err)
+	}
+	if err := p.own(f[2], "witness "+f[1]); err != nil {
+		return err
 	}
 	w := PolicyWitness{Name: f[1], Verifier: v}
 	if len(f) == 4 {
@@ -159,16 +260,11 @@ func (p *Policy) parseWitness(f []string) error {
 		}
 		w.URL = strings.TrimSuffix(f[3], "/")
 	}
-	for _, other := range p.Witnesses {
-		if other.Verifier.Name() == v.Name() && other.Verifier.KeyHash() == v.KeyHash() {
-			return fmt.Errorf("the key of witness %s is that of %s too", w.Name, other.Name)
-		}
-	}
 	p.Witnesses = append(p.Witnesses, w)
 	return nil
 }
 
-func (p *Policy) parseLog(f []string) error {
+func (p *policyParser) parseLog(f []string) error {
 	if p.Origin != "" {
 		return errors.New("a second log line; each log has a policy of its own")
 	}
@@ -183,7 +279,7 @@ func (p *Policy) parseLog(f []string) error {
 		return err
 	}
 	p.Origin, p.URLs, p.key = v.Name(), f[2:], v
-	return nil
+	return p.own(f[1], "the log")
 }
 
 func (p *Policy) parseOwn(f []string) error {
@@ -250,7 +346,7 @@ func FormatWitnessedPolicy(vkey string, witnesses []string, quorum int, urls ...
 	b.WriteString(policyComment + logLine(vkey, urls))
 	group := ""
 	for _, w := range witnesses {
-		f := strings.Fields(w)
+		f := policyFields(w)
 		if len(f) == 0 || strings.ContainsAny(w, "\n\r#") {
 			return nil, &PolicyError{Err: fmt.Errorf("witness %q is not NAME VKEY [URL]", w)}
 		}

@@ -3,8 +3,10 @@ package anchor_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,6 +45,8 @@ func TestUnusablePolicies(t *testing.T) {
 	a, b := newKey(t, "log.example/a"), newKey(t, "log.example/b")
 	logLine := "log " + a.vkey + "\n"
 	ok := logLine + "quorum none\n"
+	w := newVkey(t, "w.example/one", 4, 1)
+	two := logLine + "witness w1 " + w + "\nwitness w2 " + newVkey(t, "w.example/two", 4, 2) + "\n"
 	for _, c := range []struct {
 		name, text string
 		line       int
@@ -53,7 +57,8 @@ func TestUnusablePolicies(t *testing.T) {
 		{"two logs", logLine + "log " + b.vkey + "\nquorum none\n", 2},
 		{"same log twice", logLine + ok, 2},
 		{"two quorums", ok + "quorum none\n", 3},
-		{"unknown quorum", logLine + "quorum all\n", 0},
+		{"unknown quorum", logLine + "quorum all\n", 2},
+		{"quorum before its group", two + "quorum q\ngroup q 1 w1\n", 4},
 		{"quorum of nothing", logLine + "quorum\n", 2},
 		{"quorum and more", logLine + "quorum none w\n", 2},
 		{"bad key", "log " + a.vkey[:len(a.vkey)-4] + "\nquorum none\n", 1},
@@ -72,6 +77,27 @@ func TestUnusablePolicies(t *testing.T) {
 		{"bad age", ok + "# ipfs-savepoint: max-age soon\n", 3},
 		{"negative age", ok + "# ipfs-savepoint: max-age -1h\n", 3},
 		{"not UTF-8", ok + "# \xff\n", 0},
+		{"CRLF", logLine + "quorum none\r\n", 2},
+		{"CR in a comment", "# mine\r\n" + ok, 1},
+		{"NUL", ok + "# \x00\n", 3},
+		{"DEL", ok + "\x7f\n", 3},
+		{"NBSP as white space", "log\u00a0" + a.vkey + "\nquorum none\n", 1},
+		{"NBSP in a name", logLine + "witness w\u00a01 " + w + "\nquorum none\n", 2},
+		{"line of an NBSP", ok + "\u00a0\n", 3},
+		{"a key under two names", logLine + "witness w1 " + w + "\nwitness w2 " + newVkey(t, "w.example/other", 4, 1) + "\nquorum none\n", 3},
+		{"a key twice", logLine + "witness w1 " + w + "\nwitness w2 " + w + "\nquorum none\n", 3},
+		{"a name twice", logLine + "witness w1 " + w + "\nwitness w1 " + newVkey(t, "w.example/two", 4, 2) + "\nquorum none\n", 3},
+		{"log as its witness", "log " + newVkey(t, "log.example/own", 1, 1) + "\nwitness w1 " + w + "\nquorum none\n", 2},
+		{"witness before its log", "witness w1 " + w + "\nlog " + newVkey(t, "log.example/own", 1, 1) + "\nquorum none\n", 2},
+		{"member twice", two + "group q 2 w1 w1\nquorum q\n", 4},
+		{"member of two groups", two + "group a any w1 w2\ngroup b any w1\ngroup q all a b\nquorum q\n", 5},
+		{"group of itself", two + "group q 1 q\nquorum q\n", 4},
+		{"group called none", two + "group none 1 w1\nquorum none\n", 4},
+		{"group without members", two + "group q all\nquorum q\n", 4},
+		{"group of a witness's name", two + "group w2 1 w1\nquorum w2\n", 4},
+		{"threshold of 0", two + "group q 0 w1\nquorum q\n", 4},
+		{"threshold too high", two + "group q 2 w1\nquorum q\n", 4},
+		{"threshold with a sign", two + "group q +1 w1\nquorum q\n", 4},
 		{"too long", ok + strings.Repeat("#\n", anchor.MaxPolicySize), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -82,6 +108,27 @@ func TestUnusablePolicies(t *testing.T) {
 				t.Fatalf("%v, want line %d", err, c.line)
 			}
 		})
+	}
+}
+
+// newVkey returns the vkey (c2sp.org/signed-note) of the nth of some keys, of a type of
+// signature: 1 of logs, 4 of witnesses.
+func newVkey(t *testing.T, name string, typ, n byte) string {
+	t.Helper()
+	public := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+	key := append([]byte{typ}, public...)
+	sum := sha256.Sum256(append([]byte(name+"\n"), key...))
+	return fmt.Sprintf("%s+%x+%s", name, sum[:4], base64.StdEncoding.EncodeToString(key))
+}
+
+// White space is of spaces and tabs; other octets are of names, which have no meaning
+// outside of the file.
+func TestPolicyOctets(t *testing.T) {
+	w := newVkey(t, "w.example/one", 4, 1)
+	p := parsePolicy(t, "#\u00a0für alle\n\tlog \t "+newVkey(t, "log.example/octets", 1, 2)+"\t\n \t\n"+
+		"witness wärter "+w+"\ngroup älle all wärter\nquorum älle")
+	if !p.Quorum || len(p.Witnesses) != 1 || p.Witnesses[0].Name != "wärter" || p.Witnesses[0].Verifier.String() != w {
+		t.Errorf("%+v", p)
 	}
 }
 
@@ -171,6 +218,7 @@ func TestPolicyTopic(t *testing.T) {
 		"0.0.4711@" + mirrors, "0.0.4711@12" + mirrors, "0.0.4711@0:" + hash + mirrors, "0.0.4711@012:" + hash + mirrors,
 		"0.0.4711@12:" + hash[4:] + mirrors, "0.0.4711@12:" + hash + "A" + mirrors,
 		"0.0.4711" + mirrors + "\n# ipfs-savepoint: hcs 0.0.4711" + mirrors,
+		"0.0.4711 https://a.example https://A.example:443", "0.0.4711 https://a.example https://a.example.",
 	} {
 		if _, err := parse(values); !errors.Is(err, anchor.ErrPolicy) {
 			t.Errorf("%q: %v", values, err)

@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -53,9 +53,9 @@ func parseTopic(f []string) (*PolicyTopic, error) {
 	}
 	hosts := map[string]bool{}
 	for _, m := range t.Mirrors {
-		host, err := mirrorNodeHost(m)
+		_, host, err := ParseMirrorNode(m)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("hcs: %w", err)
 		}
 		if hosts[host] {
 			return nil, fmt.Errorf("hcs: two mirror nodes of host %s; each must be somebody else's", host)
@@ -78,19 +78,27 @@ func checkEntityID(id string) error {
 	return nil
 }
 
-// mirrorNodeHost returns the host of a mirror node's URL. Over plain http one network
-// could answer in the name of all mirrors.
-func mirrorNodeHost(name string) (string, error) {
-	u, err := url.Parse(name)
-	if err != nil {
-		return "", fmt.Errorf("hcs: %w", err)
+// ParseMirrorNode reads the base URL of a mirror node: https, or http on loopback, since
+// over plain http one network could answer in the name of all mirrors. host names its
+// host in whatever way the URL is written. Ports are nobody else's, except on loopback,
+// where something on each of them leads elsewhere.
+func ParseMirrorNode(name string) (u *url.URL, host string, err error) {
+	if u, err = url.Parse(name); err != nil {
+		return nil, "", err
 	}
-	ip := net.ParseIP(u.Hostname())
-	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !local) {
-		return "", fmt.Errorf("hcs: %q is not the https URL of a mirror node", name)
+	ip, err := netip.ParseAddr(u.Hostname())
+	numeric := err == nil
+	local := u.Hostname() == "localhost" || numeric && ip.Unmap().IsLoopback()
+	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !local) {
+		return nil, "", fmt.Errorf("%q is not the https URL of a mirror node", name)
 	}
-	return strings.ToLower(u.Host), nil
+	switch {
+	case local:
+		return u, u.Host, nil
+	case numeric:
+		return u, ip.Unmap().WithZone("").String(), nil
+	}
+	return u, strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), nil
 }
 
 // TopicLine returns the line of a policy that sets [Policy.Topic]. values is what follows

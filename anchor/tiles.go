@@ -8,6 +8,7 @@ import (
 
 	"filippo.io/torchwood"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs/go-cid"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -25,6 +26,12 @@ type tree struct {
 	full    map[int][]dag.Link  // by level: full tiles and bundles by their number
 	partial map[string]dag.Link // by path: partial tiles and bundles of recent sizes
 	recent  []recent
+
+	// base is the directory that the tree was read from or written to last; undefined
+	// before. changed are the links, by path, that the directory of the tree as it is has
+	// otherwise: undefined ones are of files that have gone.
+	base    cid.Cid
+	changed map[string]dag.Link
 }
 
 type edgeTile struct {
@@ -53,7 +60,19 @@ func (t *tree) clone() *tree {
 		c.full[level] = slices.Clip(links)
 	}
 	c.partial = maps.Clone(t.partial)
+	c.changed = maps.Clone(t.changed)
 	return &c
+}
+
+// change notes that a file of the directory has another link, or none any more.
+func (t *tree) change(path string, l dag.Link) {
+	if !t.base.Defined() {
+		return
+	}
+	if t.changed == nil {
+		t.changed = map[string]dag.Link{}
+	}
+	t.changed[path] = l
 }
 
 // add appends records and returns the full tiles and bundles that this finishes.
@@ -123,14 +142,17 @@ func (t *tree) add(records [][]byte) ([]dag.Block, error) {
 // keep links the next full tile of a level.
 func (t *tree) keep(level int, data []byte) dag.Block {
 	b := dag.RawBlock(data)
-	t.full[level] = append(t.full[level], dag.Link{CID: b.CID, Size: uint64(len(data))})
+	l := dag.Link{CID: b.CID, Size: uint64(len(data))}
+	t.change(torchwood.TilePath(fullTile(level, int64(len(t.full[level])))), l)
+	t.full[level] = append(t.full[level], l)
 	return b
 }
 
 // publish makes the present size a published one: it returns its partial tiles
 // and bundle, and forgets those of sizes that are no longer recent.
 func (t *tree) publish(now time.Time) []dag.Block {
-	t.recent = publish(t.recent, t.N, now)
+	before := t.recent
+	t.recent = publish(before, t.N, now)
 	var blocks []dag.Block
 	for _, tile := range partialTiles(t.N) {
 		data := t.bundle
@@ -139,23 +161,28 @@ func (t *tree) publish(now time.Time) []dag.Block {
 		}
 		b := dag.RawBlock(data)
 		blocks = append(blocks, b)
-		t.partial[torchwood.TilePath(tile)] = dag.Link{CID: b.CID, Size: uint64(len(data))}
+		path, l := torchwood.TilePath(tile), dag.Link{CID: b.CID, Size: uint64(len(data))}
+		t.change(path, l)
+		t.partial[path] = l
 	}
-	wanted := t.partialPaths()
-	maps.DeleteFunc(t.partial, func(path string, _ dag.Link) bool { return !wanted[path] })
+	// A tile of a size that went stays only if it is one of the oldest size that stays:
+	// tiles at the right edge do not come back.
+	stays := partialTiles(t.recent[0].Size)
+	for _, gone := range before[:len(before)+1-len(t.recent)] {
+		for _, tile := range partialTiles(gone.Size) {
+			if !slices.Contains(stays, tile) {
+				path := torchwood.TilePath(tile)
+				t.change(path, dag.Link{})
+				delete(t.partial, path)
+			}
+		}
+	}
 	return blocks
 }
 
-// partialPaths returns the paths of the partial tiles and bundles that belong in
-// the directory.
-func (t *tree) partialPaths() map[string]bool {
-	paths := map[string]bool{}
-	for _, r := range t.recent {
-		for _, tile := range partialTiles(r.Size) {
-			paths[torchwood.TilePath(tile)] = true
-		}
-	}
-	return paths
+// fullTile is the nth full tile, or bundle, of a level.
+func fullTile(level int, n int64) tlog.Tile {
+	return tlog.Tile{H: torchwood.TileHeight, L: level, N: n, W: torchwood.TileWidth}
 }
 
 // partialTiles returns the partial tiles, and bundle, of a tree of the given

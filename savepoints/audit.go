@@ -44,8 +44,8 @@ type AuditReport struct {
 	// those of types that are not known here.
 	Savepoints, Others, Unknown int64
 	// Of all save points: those held, whose manifests and receipts were compared with
-	// their entries, and the others.
-	Held, Absent int64
+	// their entries; of the others those that the log says are retired, and the rest.
+	Held, Retired, Absent int64
 	// Findings are the first maxFindings of what is wrong; Wrong counts all.
 	Findings []Finding
 	Wrong    int64
@@ -274,13 +274,15 @@ func (a *audit) run(ctx context.Context) error {
 			a.r.found(e.Index, err)
 		}
 	}
+	a.r.Retired = a.history.Retirements()
 	held, err := a.receipts(ctx)
 	a.r.Held = held
-	a.r.Absent = max(0, a.history.Savepoints()-held)
+	a.r.Absent = max(0, a.history.Savepoints()-held-a.r.Retired)
 	return err
 }
 
-// receipts compares what the bank holds of the log's save points with their entries.
+// receipts compares what the bank holds of the log's save points with their entries, and
+// takes them off the retired ones.
 func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 	origin, size := a.v.Head().Origin, a.v.Head().Size
 	bundle, entries := int64(-1), []anchor.Entry(nil)
@@ -293,6 +295,9 @@ func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 			return true, nil
 		}
 		held++
+		if _, retired := a.history.Retired(s.Entry.Policy, s.Entry.Sequence); retired {
+			a.r.Retired--
+		}
 		if s.LogIndex >= size {
 			return true, nil // newer than the head that is audited
 		}
@@ -342,7 +347,11 @@ type LogEntry struct {
 }
 
 // LogEntries calls f for the entries of the bank's copy of a log, from index from on.
+// The error wraps ErrUsage if from is negative.
 func (b *Bank) LogEntries(ctx context.Context, p *anchor.Policy, from int64, f func(LogEntry) error) error {
+	if from < 0 {
+		return fmt.Errorf("%w: entries are counted from 0, not %d", ErrUsage, from)
+	}
 	v, err := b.with(p).view(ctx, p)
 	if err != nil {
 		return err

@@ -3,8 +3,10 @@ package savepoints
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs/go-cid"
@@ -32,6 +34,9 @@ func (b *Bank) logRoots(ctx context.Context) ([]cid.Cid, error) {
 	}
 	var roots []cid.Cid
 	for _, name := range names {
+		if strings.HasPrefix(name, witness.HeadPrefix) {
+			continue // the checkpoint that a witness cosigned last: nothing of it is here
+		}
 		data, err := b.repo.Head(ctx, name)
 		if err != nil {
 			return nil, err

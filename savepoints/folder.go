@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,17 @@ import (
 	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 )
 
 // Folder is a Source that reads every regular file below a folder: a file is a
 // document, a folder a collection. Files are opened one at a time and never
 // written. It is not safe for concurrent use.
+//
+// What must not get into a save point, which others fetch, is refused with ErrUsage, and
+// the save point with it: a repository or a copy of one, anywhere in the folder, and a
+// file that begins like the secret key of a log or of a witness ("PRIVATE+KEY+"), whatever
+// its name. Other secrets are not recognized.
 type Folder struct {
 	root *os.Root
 	// repo, if not nil, is a repository that must not be read.
@@ -81,7 +88,8 @@ func (f *Folder) keepOut(repo string) error {
 }
 
 // Documents lists all files before it returns the first. A symlink, device,
-// socket or pipe is refused (ErrUsage): what it stands for is not in the folder.
+// socket or pipe is refused (ErrUsage): what it stands for is not in the folder. So is a
+// repository. A secret key is found when it is read.
 func (f *Folder) Documents(ctx context.Context) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		f.seen, f.Dropped = map[string]stamp{}, nil
@@ -118,8 +126,39 @@ func (f *Folder) open(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return file, nil
+	return &document{file: file, path: path}, nil
 }
+
+// secretKey is what secret keys in the encoding of golang.org/x/mod/sumdb/note begin with.
+const secretKey = "PRIVATE+KEY+"
+
+// document is a file that is read, unless it holds a secret key: to look at the bytes as
+// they pass costs nothing.
+type document struct {
+	file *os.File
+	path string
+	read int // bytes, as long as they are what a secret key begins with
+}
+
+func (d *document) Read(p []byte) (int, error) {
+	n, err := d.file.Read(p)
+	if d.read < 0 || n == 0 {
+		return n, err
+	}
+	rest := secretKey[d.read:]
+	switch same := min(n, len(rest)); {
+	case string(p[:same]) != rest[:same]:
+		d.read = -1
+	case same < len(rest):
+		d.read += same
+	default:
+		clear(p[:n])
+		return 0, fmt.Errorf("%w: %q in the source is a secret key", ErrUsage, d.path)
+	}
+	return n, err
+}
+
+func (d *document) Close() error { return d.file.Close() }
 
 // list adds the files below a folder and returns their number.
 func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (int, error) {
@@ -129,6 +168,9 @@ func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (
 	entries, err := f.readDir(rel)
 	if err != nil {
 		return 0, fmt.Errorf("read source: %w", err)
+	}
+	if node.Resembles(entries) {
+		return 0, fmt.Errorf("%w: %q in the source is a repository, or a copy of one, with its keys", ErrUsage, cmp.Or(rel, "."))
 	}
 	count := 0
 	for _, e := range entries {

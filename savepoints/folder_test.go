@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -146,6 +147,46 @@ func TestFolderRefuses(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("ended: %v", err)
 		}
+	}
+}
+
+// Keys do not get into a save point, wherever in the source a copy of them lies, and what
+// looks a little like them does.
+func TestFolderKeepsKeysOut(t *testing.T) {
+	b := initBank(t)
+	key, err := os.ReadFile(filepath.Join(b.Repo().Dir(), "log.key"))
+	must(t, err)
+	for name, files := range map[string]state{
+		"backup":                  {"d": "1", "old/backup/identity.key": "x", "old/backup/version": "1\n"},
+		"interrupted backup":      {"d": "1", "old/backup/identity.key": "x", "old/backup/packs/1.car": "x"},
+		"backup without keys":     {"d": "1", "old/backup/version": "1\n", "old/backup/packs/1.car": "x", "old/backup/meta/pins/x": "x"},
+		"backup as the source":    {"identity.key": "x", "config.toml": ""},
+		"copy of the log's key":   {"d": "1", "old/backup": string(key)},
+		"long file with a key":    {"d": "1", "old/backup": string(key) + strings.Repeat("x", 3<<20)},
+		"key and nothing else":    {"old/backup": "PRIVATE+KEY+"},
+		"version, packs and meta": {"version": "1", "packs": "", "meta": ""},
+	} {
+		_, err := b.Take(ctx, openFolder(t, writeFolder(t, files)), savepoints.TakeOptions{Policy: "p"})
+		if !errors.Is(err, savepoints.ErrUsage) {
+			t.Errorf("%s: %v", name, err)
+		} else if _, ok := files["old/backup"]; ok && !strings.Contains(err.Error(), "old/backup") {
+			t.Errorf("%s: %v does not say where", name, err)
+		}
+	}
+	harmless := state{
+		"version": "1", "packs/x": "", "meta.json": "", "keys/identity.key": "x", "short": "PRIVATE+KEY", "other": "PRIVATE KEY+",
+		"inside": "a PRIVATE+KEY+", "config/config.toml": "", "config/version": "",
+	}
+	take(t, b, openFolder(t, writeFolder(t, harmless)), "p")
+	// A key is one too if its file is read in small pieces.
+	for doc, err := range openFolder(t, writeFolder(t, state{"k": string(key)})).Documents(ctx) {
+		must(t, err)
+		r, err := doc.Open()
+		must(t, err)
+		if _, err := io.ReadAll(iotest.OneByteReader(r)); !errors.Is(err, savepoints.ErrUsage) {
+			t.Errorf("byte by byte: %v", err)
+		}
+		must(t, r.Close())
 	}
 }
 

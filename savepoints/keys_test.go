@@ -350,3 +350,24 @@ func withNewKey(t *testing.T, b *savepoints.Bank, to *savepoints.Bank) (rotated,
 	must(t, os.WriteFile(files[0], text, 0o600))
 	return rotated, openBank(t, to.Repo().Dir()), next
 }
+
+// A log whose ids are private is not written without their key: an entry would name the
+// policy as another.
+func TestNoPolicyKey(t *testing.T) {
+	b, err := savepoints.Init(ctx, filepath.Join(t.TempDir(), "bank"), savepoints.InitOptions{PrivateIDs: true})
+	must(t, err)
+	taken := take(t, b, state{"a": "1"}, "p")
+	key := filepath.Join(b.Repo().Dir(), "policy.key")
+	must(t, os.Rename(key, key+".away"))
+	b = reopen(t, b)
+	if _, err := b.Take(ctx, state{"a": "2"}, savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, savepoints.ErrNoPolicyKey) {
+		t.Errorf("without the key: %v", err)
+	}
+	if l := list(t, b); len(l) != 1 || l[0].CID != taken.CID {
+		t.Errorf("%v", l)
+	}
+	must(t, os.Rename(key+".away", key))
+	if next := take(t, reopen(t, b), state{"a": "2"}, "p"); next.Entry.Sequence != 2 {
+		t.Errorf("with it again: sequence %d", next.Entry.Sequence)
+	}
+}

@@ -36,6 +36,7 @@ type ledger struct {
 	asked      bool
 	witnesses  []anchor.Witness
 	witnessing witnessing
+	topic      atomic.Pointer[LedgerStatus] // as WatchTopic found it; nil before
 	// grown has a value when the log has grown.
 	grown chan struct{}
 }

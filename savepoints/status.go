@@ -40,6 +40,9 @@ type OwnStatus struct {
 	// record that is here; NameSigned is when that was signed.
 	NameSize   int64
 	NameSigned time.Time
+	// Ledger is of the public ledger that the trust policy names, as [Bank.WatchTopic]
+	// found it last; nil if it has not looked.
+	Ledger *LedgerStatus
 	// Witnesses are those of the trust policy, in its order; none if it has no quorum.
 	Witnesses []WitnessStatus
 }
@@ -91,7 +94,7 @@ func (b *Bank) Status(ctx context.Context) (Status, error) {
 }
 
 func (b *Bank) ownStatus() (OwnStatus, error) {
-	s := OwnStatus{Origin: b.own.Origin}
+	s := OwnStatus{Origin: b.own.Origin, Ledger: b.ledger.topic.Load()}
 	var published anchor.Head
 	if log := b.ledger.log.Load(); log != nil {
 		s.Open, s.Signed = true, log.Head().Size

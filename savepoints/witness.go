@@ -18,6 +18,16 @@ const witnessKeyFile = "witness.key"
 // repository, durably, before it answers. Its key is made the first time, under name;
 // later name may be empty, and must otherwise be the same (ErrUsage).
 func (b *Bank) Witness(name string, o witness.ServerOptions) (*witness.Server, error) {
+	var keys []note.Verifier
+	for _, p := range b.Policies() {
+		if p.Origin != b.Origin() {
+			keys = append(keys, p.Key())
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: a witness of no log", ErrNoTrust)
+	}
+	// A new key comes last: its name is for ever.
 	skey, err := b.repo.ReadFile(witnessKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		skey, err = b.newWitnessKey(name)
@@ -31,15 +41,6 @@ func (b *Bank) Witness(name string, o witness.ServerOptions) (*witness.Server, e
 	}
 	if name != "" && name != signer.Name() {
 		return nil, fmt.Errorf("%w: this repository is the witness %q, not %q", ErrUsage, signer.Name(), name)
-	}
-	var keys []note.Verifier
-	for _, p := range b.Policies() {
-		if p.Origin != b.Origin() {
-			keys = append(keys, p.Key())
-		}
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("%w: a witness of no log", ErrNoTrust)
 	}
 	return witness.NewServer(signer, b.repo, keys, o), nil
 }

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 )
 
 const (
@@ -49,11 +50,10 @@ func newMirrors(topic EntityID, names []string, o Options) ([]*mirror, error) {
 	hosts := map[string]bool{}
 	var mirrors []*mirror
 	for _, name := range names {
-		u, err := parseMirror(name)
+		u, host, err := anchor.ParseMirrorNode(name)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMirrors, err)
 		}
-		host := strings.ToLower(u.Host)
 		if hosts[host] {
 			return nil, fmt.Errorf("%w: two of host %s; each must be somebody else's", ErrMirrors, host)
 		}
@@ -71,21 +71,6 @@ func newMirrors(topic EntityID, names []string, o Options) ([]*mirror, error) {
 		})
 	}
 	return mirrors, nil
-}
-
-// parseMirror reads the base URL of a mirror node: https, or http on loopback. Over
-// plain http one network could answer in the name of all mirrors.
-func parseMirror(name string) (*url.URL, error) {
-	u, err := url.Parse(name)
-	if err != nil {
-		return nil, err
-	}
-	ip := net.ParseIP(u.Hostname())
-	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !local) {
-		return nil, fmt.Errorf("%q is not the https URL of a mirror node", name)
-	}
-	return u, nil
 }
 
 // fill reads the next page and appends its messages to pending. What goes wrong is

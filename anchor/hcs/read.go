@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Options of [Read]. The zero value stands for the defaults.
@@ -95,10 +96,13 @@ type MirrorReport struct {
 // or anchor.ErrPolicy if they cannot be used, and anchor.ErrUnavailable if fewer than
 // [MinMirrors] could be read to their end (then ErrTruncated too, if one lacks
 // Options.After). A mirror that fails beside enough others, and one that is behind, is
-// reported only. Two heads of one size and different roots are an *anchor.ForkError.
-// The report says how far the reading came, also with an error.
+// reported only. Two heads of one size and different roots, wherever they are after
+// Options.After, are an *anchor.ForkError. The report says how far the reading came, also
+// with an error.
 //
-// Messages are held a page at a time. Read returns when all its requests have ended.
+// Messages are held a page at a time; of each size of a head its root, about a hundred
+// bytes, and of the first 16,384 sizes the checkpoint: a fork of another size has no
+// checkpoint in its Old. Read returns when all its requests have ended.
 func Read(ctx context.Context, p *anchor.Policy, topic EntityID, mirrors []string, o Options) (Report, error) {
 	o = o.withDefaults()
 	if o.Transport == nil {
@@ -106,7 +110,7 @@ func Read(ctx context.Context, p *anchor.Policy, topic EntityID, mirrors []strin
 		defer t.CloseIdleConnections()
 		o.Transport = t
 	}
-	r := &reader{policy: p, o: o, agreed: o.After, report: Report{Topic: topic, Last: o.After, Agreed: o.After}}
+	r := &reader{policy: p, o: o, seen: map[int64]seenHead{}, agreed: o.After, report: Report{Topic: topic, Last: o.After, Agreed: o.After}}
 	if p == nil {
 		return r.report, &anchor.PolicyError{Err: errors.New("no policy")}
 	}
@@ -124,8 +128,19 @@ type reader struct {
 	o       Options
 	mirrors []*mirror
 	agreed  Position // on which all live mirrors that come so far agree
+	seen    map[int64]seenHead
 	report  Report
 }
+
+// seenHead is what is kept of the first head of a size. There are at most
+// Options.MaxMessages of them.
+type seenHead struct {
+	root       tlog.Hash
+	checkpoint []byte // of the first maxCheckpoints sizes only
+}
+
+// maxCheckpoints bounds the memory for evidence of a fork: at most 16 MiB.
+const maxCheckpoints = 16_384
 
 func (r *reader) read(ctx context.Context) error {
 	for {
@@ -242,12 +257,28 @@ func (r *reader) judge(msg Message, mirrors int) error {
 			return err
 		}
 	}
-	newest := r.report.Newest
-	switch {
-	case newest == nil || head.Size > newest.Head.Size:
+	if err := r.checkFork(head); err != nil {
+		return err
+	}
+	if newest := r.report.Newest; newest == nil || head.Size > newest.Head.Size {
 		r.report.Newest = &s
-	case head.Size == newest.Head.Size && head.RootHash != newest.Head.RootHash:
-		return &anchor.ForkError{Old: newest.Head, New: head, Root: head.RootHash}
+	}
+	return nil
+}
+
+// checkFork compares a head with the first one of its size.
+func (r *reader) checkFork(h anchor.Head) error {
+	first, ok := r.seen[h.Size]
+	if !ok {
+		first.root = h.RootHash
+		if len(r.seen) < maxCheckpoints {
+			first.checkpoint = h.Checkpoint
+		}
+		r.seen[h.Size] = first
+	}
+	if first.root != h.RootHash {
+		old := anchor.Head{Origin: h.Origin, Size: h.Size, RootHash: first.root, Checkpoint: first.checkpoint}
+		return &anchor.ForkError{Old: old, New: h, Root: h.RootHash}
 	}
 	return nil
 }

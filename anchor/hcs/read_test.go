@@ -210,6 +210,30 @@ func TestForkOnTopic(t *testing.T) {
 	}
 }
 
+// A fork need not be of the newest head.
+func TestForkBelowNewest(t *testing.T) {
+	k := newKey(t, "log.example/below")
+	all := chatter(1)
+	for size := range int64(8) {
+		all = all.add(message(t, k.head(t, size+1, "one")))
+	}
+	all = all.add(message(t, k.head(t, 3, "one"))).add(message(t, k.head(t, 3, "two"))).add(message(t, k.head(t, 9, "one")))
+	r, err := read(t, k, hcs.Options{}, all, all)
+	var e *anchor.ForkError
+	if !errors.As(err, &e) || e.Old.Size != 3 || e.Old.RootHash == e.New.RootHash || e.Root != e.New.RootHash {
+		t.Fatalf("%v", err)
+	}
+	if r.Newest.Head.Size != 8 || r.Last != all[10].Position {
+		t.Errorf("%+v", r)
+	}
+	for _, h := range []anchor.Head{e.Old, e.New} {
+		got, err := anchor.VerifyCheckpoint(k.policy, h.Checkpoint)
+		if err != nil || got.RootHash != h.RootHash {
+			t.Errorf("evidence: %v", err)
+		}
+	}
+}
+
 func TestEachStops(t *testing.T) {
 	k := newKey(t, "log.example/each")
 	all := announced(t, k)
@@ -224,15 +248,22 @@ func TestEachStops(t *testing.T) {
 func TestMirrorLists(t *testing.T) {
 	k := newKey(t, "log.example/mirrors")
 	for name, urls := range map[string][]string{
-		"none":           nil,
-		"one":            {"https://a.example"},
-		"one twice":      {"https://a.example", "https://A.example/other"},
-		"plain http":     {"https://a.example", "http://b.example"},
-		"no scheme":      {"https://a.example", "b.example"},
-		"no host":        {"https://a.example", "https:///b"},
-		"with query":     {"https://a.example", "https://b.example?x=1"},
-		"not a URL":      {"https://a.example", "https://b.example\n"},
-		"another scheme": {"https://a.example", "file:///etc/passwd"},
+		"none":             nil,
+		"one":              {"https://a.example"},
+		"one twice":        {"https://a.example", "https://A.example/other"},
+		"one of two ports": {"https://a.example", "https://a.example:443"},
+		"other ports":      {"https://a.example:8443", "https://a.example:9443"},
+		"with a dot":       {"https://a.example", "https://a.example."},
+		"with a user":      {"https://a.example", "https://me@a.example"},
+		"one address":      {"https://192.0.2.1", "https://[::ffff:192.0.2.1]:443"},
+		"one IPv6 address": {"https://[2001:db8::1]", "https://[2001:0db8:0:0::1]"},
+		"only a port":      {"https://a.example", "https://:443"},
+		"plain http":       {"https://a.example", "http://b.example"},
+		"no scheme":        {"https://a.example", "b.example"},
+		"no host":          {"https://a.example", "https:///b"},
+		"with query":       {"https://a.example", "https://b.example?x=1"},
+		"not a URL":        {"https://a.example", "https://b.example\n"},
+		"another scheme":   {"https://a.example", "file:///etc/passwd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := hcs.Read(context.Background(), k.policy, topicID, urls, hcs.Options{})

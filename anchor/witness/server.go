@@ -18,6 +18,9 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
+// HeadPrefix is what the names begin with under which a [Server] keeps heads.
+const HeadPrefix = "witness-"
+
 // Heads keeps what a witness has cosigned, under names of letters, digits and "-".
 // Both methods are safe for concurrent use.
 type Heads interface {
@@ -28,19 +31,43 @@ type Heads interface {
 	SwapHead(ctx context.Context, name string, old, new []byte) error
 }
 
-// ServerOptions configures a [Server].
+// ServerOptions configures a [Server]. Who asks more often than it says gets 429.
 type ServerOptions struct {
-	// Rate is how many requests a second are answered for each log, on average;
-	// DefaultRate if 0. Others get 429.
+	// Rate is how many heads a second are cosigned for each log, on average; DefaultRate
+	// if 0. Its newest head may be shown again, by whoever, as often besides.
 	Rate float64
 	// Burst is how many may come at once; DefaultBurst if 0.
 	Burst int
+	// AddressRate is how many requests a second are looked at from each address, of IPv6
+	// from each /64, on average; DefaultAddressRate if 0. Behind a proxy all come from
+	// its address, and the proxy has to be the one that limits.
+	AddressRate float64
+	// AddressBurst is how many may come from an address at once; DefaultAddressBurst if 0.
+	AddressBurst int
 }
 
 const (
-	DefaultRate  = 10.0 // requests a second for each log
-	DefaultBurst = 100  // requests
+	DefaultRate         = 10.0   // heads a second for each log
+	DefaultBurst        = 100    // heads
+	DefaultAddressRate  = 1000.0 // requests a second from each address: a tenth of what a core verifies
+	DefaultAddressBurst = 1000   // requests
 )
+
+func (o ServerOptions) withDefaults() ServerOptions {
+	if o.Rate == 0 {
+		o.Rate = DefaultRate
+	}
+	if o.Burst == 0 {
+		o.Burst = DefaultBurst
+	}
+	if o.AddressRate == 0 {
+		o.AddressRate = DefaultAddressRate
+	}
+	if o.AddressBurst == 0 {
+		o.AddressBurst = DefaultAddressBurst
+	}
+	return o
+}
 
 // Server is a witness. It is an http.Handler for
 //
@@ -49,17 +76,21 @@ const (
 //
 // and safe for concurrent use.
 type Server struct {
-	signer *torchwood.CosignatureSigner
-	heads  Heads
-	logs   map[string]*log // by origin; not changed
-	mux    *http.ServeMux
+	signer    *torchwood.CosignatureSigner
+	heads     Heads
+	o         ServerOptions
+	logs      map[string]*log // by origin; not changed
+	addresses *addresses
+	mux       *http.ServeMux
 }
 
 // log is a log that is witnessed.
 type log struct {
 	verifiers note.Verifiers
 	name      string // in heads
-	limit     bucket
+	// Only the log can make its tree grow, anybody can show its newest head again: neither
+	// takes from the other.
+	growing, repeated bucket
 
 	mu sync.Mutex // held from the look at what was cosigned last to its replacement
 }
@@ -67,22 +98,16 @@ type log struct {
 // NewServer returns the witness of the logs whose keys are given. Several keys of one
 // name are of one log: each of them may sign its heads.
 func NewServer(signer *torchwood.CosignatureSigner, heads Heads, keys []note.Verifier, o ServerOptions) *Server {
-	if o.Rate == 0 {
-		o.Rate = DefaultRate
+	s := &Server{
+		signer: signer, heads: heads, o: o.withDefaults(),
+		logs: map[string]*log{}, addresses: newAddresses(), mux: http.NewServeMux(),
 	}
-	if o.Burst == 0 {
-		o.Burst = DefaultBurst
-	}
-	s := &Server{signer: signer, heads: heads, logs: map[string]*log{}, mux: http.NewServeMux()}
 	byOrigin := map[string][]note.Verifier{}
 	for _, k := range keys {
 		byOrigin[k.Name()] = append(byOrigin[k.Name()], k)
 	}
 	for origin, keys := range byOrigin {
-		s.logs[origin] = &log{
-			verifiers: note.VerifierList(keys...), name: "witness-" + originHash(origin),
-			limit: bucket{rate: o.Rate, burst: float64(o.Burst), left: float64(o.Burst)},
-		}
+		s.logs[origin] = &log{verifiers: note.VerifierList(keys...), name: HeadPrefix + originHash(origin)}
 	}
 	s.mux.HandleFunc("POST /add-checkpoint", s.serveAdd)
 	s.mux.HandleFunc("GET /{origin}/checkpoint", s.serveLatest)
@@ -95,7 +120,13 @@ func originHash(origin string) string {
 }
 
 // ServeHTTP answers a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.addresses.of(r.RemoteAddr).take(time.Now(), s.o.AddressRate, s.o.AddressBurst) {
+		http.Error(w, "too many requests from this address", http.StatusTooManyRequests)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // Key is the witness's public key, for the witness lines of trust policies.
 func (s *Server) Key() string { return s.signer.Verifier().String() }
@@ -147,9 +178,6 @@ func (s *Server) add(ctx context.Context, body []byte) ([]byte, error) {
 	if !ok {
 		return nil, refuse(http.StatusNotFound, "unknown log")
 	}
-	if !l.limit.take(time.Now()) {
-		return nil, refuse(http.StatusTooManyRequests, "too many requests for this log")
-	}
 	n, c, err := l.open(r.checkpoint)
 	if err != nil {
 		return nil, err
@@ -168,6 +196,14 @@ func (s *Server) add(ctx context.Context, body []byte) ([]byte, error) {
 	}
 	if err := consistent(r, last, c.Tree); err != nil {
 		return nil, refuse(http.StatusUnprocessableEntity, "%w", err)
+	}
+	// What anybody can send without the log's newest signature takes nothing from the log.
+	limit := &l.growing
+	if last.N == c.N {
+		limit = &l.repeated
+	}
+	if !limit.take(time.Now(), s.o.Rate, s.o.Burst) {
+		return nil, refuse(http.StatusTooManyRequests, "too many heads of this log")
 	}
 	return s.cosign(ctx, l, n, stored)
 }
@@ -262,26 +298,4 @@ func (s *Server) serveLatest(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	http.Error(w, "nothing of this log was cosigned", http.StatusNotFound)
-}
-
-// bucket limits how often something may happen.
-type bucket struct {
-	mu          sync.Mutex
-	rate, burst float64
-	left        float64
-	last        time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.last.IsZero() {
-		b.left = min(b.burst, b.left+b.rate*max(0, now.Sub(b.last).Seconds()))
-	}
-	b.last = now
-	if b.left < 1 {
-		return false
-	}
-	b.left--
-	return true
 }

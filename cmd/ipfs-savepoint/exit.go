@@ -44,6 +44,7 @@ type failure struct {
 // what is wrong before what is absent.
 var failures = []failure{
 	{node.ErrHeld, exitHeld, "repository_held"},
+	{anchor.ErrHeadChanged, exitHeld, "log_head_changed"}, // a writer that no lock kept out
 	{anchor.ErrFork, exitDecide, "log_fork"},
 	{anchor.ErrRollback, exitDecide, "log_rollback"},
 	{anchor.ErrStale, exitDecide, "stale"},
@@ -69,6 +70,9 @@ var failures = []failure{
 	{anchor.ErrCorrupt, exitVerification, "log_corrupt"},
 	{entry.ErrContradiction, exitVerification, "contradiction"},
 	{entry.ErrInvalid, exitVerification, "entry_invalid"},
+	{entry.ErrNotSavepoint, exitVerification, "entry_of_no_savepoint"},
+	{entry.ErrUnknownType, exitVerification, "unknown_entry"},
+	{entry.ErrRule, exitVerification, "log_rule_broken"},
 	{dag.ErrHash, exitVerification, "hash_mismatch"},
 	{dag.ErrNotCanonical, exitVerification, "not_canonical"},
 	{dag.ErrVersion, exitVerification, "unknown_version"},

@@ -22,6 +22,7 @@ type auditJSON struct {
 	Others     int64                `json:"others"`
 	Unknown    int64                `json:"unknown"`
 	Held       int64                `json:"held"`
+	Retired    int64                `json:"retired"`
 	Absent     int64                `json:"absent"`
 	Wrong      int64                `json:"wrong"`
 	Findings   []findingJSON        `json:"findings"`
@@ -89,10 +90,10 @@ where this one ended, if nothing was wrong.`,
 func (e *env) printAudit(r savepoints.AuditReport) error {
 	out := auditJSON{
 		Origin: r.Head.Origin, Size: r.Head.Size, RootHash: base64.StdEncoding.EncodeToString(r.Head.RootHash[:]), Freshness: r.Freshness,
-		From: r.From, Savepoints: r.Savepoints, Others: r.Others, Unknown: r.Unknown, Held: r.Held, Absent: r.Absent, Wrong: r.Wrong, Findings: []findingJSON{},
+		From: r.From, Savepoints: r.Savepoints, Others: r.Others, Unknown: r.Unknown, Held: r.Held, Retired: r.Retired, Absent: r.Absent, Wrong: r.Wrong, Findings: []findingJSON{},
 	}
-	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of other types, %d of unknown ones\nsave points %d held and compared, %d not here\nfreshness   %s\n",
-		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Others, r.Unknown, r.Held, r.Absent, r.Freshness.Words())
+	text := fmt.Sprintf("log         %s\nsize        %d, root %s\nentries     %d to %d read: %d of save points, %d of other types, %d of unknown ones\nsave points %d held and compared, %d retired, %d not here\nfreshness   %s\n",
+		out.Origin, out.Size, out.RootHash, r.From, r.Head.Size, r.Savepoints, r.Others, r.Unknown, r.Held, r.Retired, r.Absent, r.Freshness.Words())
 	if l := r.Ledger; l != nil {
 		out.Ledger = &ledgerJSON{Topic: l.Topic, Last: l.Last, Heads: l.Heads}
 		text += fmt.Sprintf("ledger      topic %s to message %d: %d heads, all of this log\n", l.Topic, l.Last, l.Heads)

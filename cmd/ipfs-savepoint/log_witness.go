@@ -56,20 +56,21 @@ alone is enough. It prints the line for "init --witness" and for trust policies.
 	f.StringVar(&name, "name", "", "`NAME` of the witness, such as witness.example.org/one")
 	f.StringArrayVar(&trust, "trust", nil, "trust policy `FILE` (C2SP tlog-policy) of a log to be witnessed (may be repeated)")
 	f.StringVar(&listen, "listen", "127.0.0.1:8482", "`HOST:PORT` to listen on; port 0 takes any free one")
-	f.Float64Var(&o.Rate, "rate", witness.DefaultRate, "requests a second that are answered for each log")
-	f.IntVar(&o.Burst, "burst", witness.DefaultBurst, "requests that may come at once for each log")
+	f.Float64Var(&o.Rate, "rate", witness.DefaultRate, "heads a second that are cosigned for each log")
+	f.IntVar(&o.Burst, "burst", witness.DefaultBurst, "heads that may come at once for each log")
 	return cmd
 }
 
 // witness answers until ctx ends.
 func (e *env) witness(ctx context.Context, b *savepoints.Bank, name, listen string, o witness.ServerOptions) error {
-	handler, err := b.Witness(name, o)
-	if err != nil {
-		return err
-	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return fmt.Errorf("witness: %w", err)
+	}
+	// Last of what can fail: it may make the key, whose name is for ever.
+	handler, err := b.Witness(name, o)
+	if err != nil {
+		return errors.Join(err, l.Close())
 	}
 	out := witnessJSON{URL: "http://" + l.Addr().String(), Key: handler.Key()}
 	for _, p := range b.Policies() {

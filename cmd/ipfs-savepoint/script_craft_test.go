@@ -30,6 +30,7 @@ type forger struct {
 	manifest dag.Manifest
 	state    func(ctx context.Context) (dag.Link, error)
 	entry    func(*entry.Savepoint)
+	record   func(*forger, []byte) ([]byte, error)
 	roots    func(manifest, proof cid.Cid) []cid.Cid
 	prove    int64 // index of the entry that the proof is of
 }
@@ -52,10 +53,28 @@ var crafts = map[string]func(*forger){
 	"swapped": func(f *forger) {
 		f.roots = func(manifest, proof cid.Cid) []cid.Cid { return []cid.Cid{proof, manifest} }
 	},
-	"twice":    func(f *forger) { f.directory("a", "a") },
-	"unsorted": func(f *forger) { f.directory("b", "a") },
-	"dotdot":   func(f *forger) { f.directory("..", "a") },
-	"slash":    func(f *forger) { f.directory("../a", "b") },
+	"note": func(f *forger) {
+		f.record = func(f *forger, _ []byte) ([]byte, error) {
+			c := entry.Common{Origin: f.origin, Instance: f.manifest.Instance, Time: f.manifest.Time}
+			return entry.Encode(&entry.Note{Common: c, Text: "no save point"})
+		}
+	},
+	"unknown-type": func(f *forger) { f.replace("dtypeisavepoint", "dtypeisafepoint") },
+	"invalid":      func(f *forger) { f.replace("hsequence\x01", "hsequence\x00") },
+	"twice":        func(f *forger) { f.directory("a", "a") },
+	"unsorted":     func(f *forger) { f.directory("b", "a") },
+	"dotdot":       func(f *forger) { f.directory("..", "a") },
+	"slash":        func(f *forger) { f.directory("../a", "b") },
+}
+
+// replace changes the bytes of the record that anchors the save point.
+func (f *forger) replace(old, new string) {
+	f.record = func(_ *forger, record []byte) ([]byte, error) {
+		if n := bytes.Count(record, []byte(old)); n != 1 {
+			return nil, fmt.Errorf("record %q has %q %d times", record, old, n)
+		}
+		return bytes.Replace(record, []byte(old), []byte(new), 1), nil
+	}
 }
 
 // directory makes the state a basic directory of documents with these names, in
@@ -107,9 +126,10 @@ func cmdCraft(ts *testscript.TestScript, _ bool, args []string) {
 			Provider:    dag.Provider{Name: "forger", Plugins: []string{}},
 			Tool:        dag.Tool{Name: "forger", Version: "1"},
 		},
-		entry: func(*entry.Savepoint) {},
-		roots: func(manifest, proof cid.Cid) []cid.Cid { return []cid.Cid{manifest, proof} },
-		prove: 1,
+		entry:  func(*entry.Savepoint) {},
+		record: func(_ *forger, record []byte) ([]byte, error) { return record, nil },
+		roots:  func(manifest, proof cid.Cid) []cid.Cid { return []cid.Cid{manifest, proof} },
+		prove:  1,
 	}
 	f.state = f.honestState
 	spoil(f)
@@ -148,7 +168,18 @@ func (f *forger) forge(ctx context.Context) (car, policy []byte, err error) {
 	first := entry.Of(f.origin, &f.manifest, another, entry.Naming{})
 	second := entry.Of(f.origin, &f.manifest, manifest.CID, entry.Naming{})
 	f.entry(&second)
-	proof, policy, err := f.anchor(ctx, first, second)
+	other, err := first.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	record, err := second.Encode()
+	if err == nil {
+		record, err = f.record(f, record)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	proof, policy, err := f.anchor(ctx, other, record)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -160,8 +191,8 @@ func (f *forger) forge(ctx context.Context) (car, policy []byte, err error) {
 	return out.Bytes(), policy, err
 }
 
-// anchor appends the entries to a new log and proves one of them.
-func (f *forger) anchor(ctx context.Context, entries ...entry.Savepoint) (dag.Block, []byte, error) {
+// anchor appends the records to a new log and proves one of them.
+func (f *forger) anchor(ctx context.Context, records ...[]byte) (dag.Block, []byte, error) {
 	fail := func(err error) (dag.Block, []byte, error) { return dag.Block{}, nil, err }
 	skey, vkey, err := anchor.GenerateKey(f.origin)
 	if err != nil {
@@ -175,16 +206,10 @@ func (f *forger) anchor(ctx context.Context, entries ...entry.Savepoint) (dag.Bl
 	if err != nil {
 		return fail(err)
 	}
-	var records [][]byte
-	for _, e := range entries {
-		record, err := e.Encode()
-		if err != nil {
-			return fail(err)
-		}
+	for _, record := range records {
 		if _, _, err := log.Append(ctx, record); err != nil {
 			return fail(err)
 		}
-		records = append(records, record)
 	}
 	text := anchor.FormatPolicy(vkey)
 	policy, err := anchor.ParsePolicy(text)

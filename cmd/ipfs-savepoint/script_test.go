@@ -78,10 +78,11 @@ func TestScript(t *testing.T) {
 			"proxy":        cmdProxy,       // proxy VAR TARGET LIE
 			"craft":        cmdCraft,       // craft KIND FILE TRUST
 			"bad-names":    cmdBadNames,    // bad-names KIND DIR
-			"identity":     cmdIdentity,    // identity FILE VAR
 			"topic":        cmdTopic,       // topic VAR
 			"announce":     cmdAnnounce,    // announce (after "log head --json")
 			"mirror-lie":   cmdMirrorLie,   // mirror-lie none|down|tamper|other
+			"identity":     cmdIdentity,    // identity FILE VAR [VAR]
+			"holds":        cmdHolds,       // holds FILE|DIR REPO [IDENTITY]
 		},
 	})
 }

@@ -165,6 +165,9 @@ func (e *env) serve(ctx context.Context, b *savepoints.Bank, o serveOptions) err
 	following.Go(func() {
 		b.KeepPublished(ctx, func(err error) { e.note("publishing log %s: %v", b.Origin(), err) })
 	})
+	following.Go(func() {
+		b.WatchTopic(ctx, func(err error) { e.note("log %s on the public ledger: %v", b.Origin(), err) })
+	})
 	following.Go(func() { e.replicating(ctx, b, n) })
 	if policy != nil {
 		following.Go(func() {

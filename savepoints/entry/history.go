@@ -328,6 +328,19 @@ func (h *History) Savepoints() int64 {
 	return int64(n)
 }
 
+// Retirements counts those of all policies that are retired.
+func (h *History) Retirements() int64 {
+	n := int64(0)
+	for _, p := range h.said.Policies {
+		for _, at := range p.Savepoints {
+			if at.Retired {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Next is the index of the first entry that it was not given.
 func (h *History) Next() int64 { return h.said.Next }
 

@@ -90,6 +90,9 @@ func TestHistory(t *testing.T) {
 	if first, ok := h.Began(); !ok || first.Instance != [16]byte{1} || h.Epoch() != 1 || len(h.Policies()) != 2 || h.TakenFrom(p) != nil {
 		t.Errorf("%+v, epoch %d, policies %v", first, h.Epoch(), h.Policies())
 	}
+	if n := h.Retirements(); n != 2 {
+		t.Errorf("%d retired", n)
+	}
 	// What was given before is passed over, also if it would break a rule now.
 	must(t, h.Add(3, w.savepoint("p", 0, 3, 11)))
 }

@@ -48,6 +48,10 @@ var (
 	nameSigned   = desc("name_signed_timestamp_seconds", "When the record of the own log's IPNS name was signed.")
 	cosigned     = desc("witness_cosigned_timestamp_seconds", "When the witness last cosigned the newest head of the own log.", "witness")
 	witnessError = desc("witness_error", "1 if the witness gave no cosignature when it was last asked, 0 otherwise.", "witness")
+	ledgerSize   = desc("ledger_size", "Entries under the largest head of the own log on the public ledger.")
+	ledgerTime   = desc("ledger_message_timestamp_seconds", "When the ledger took that head.")
+	ledgerRead   = desc("ledger_read_timestamp_seconds", "When the ledger's topic was last read to its end.")
+	ledgerError  = desc("ledger_error", "1 if anything went wrong when the topic was last read, or it contradicts the own log; 0 if not.")
 	followSize   = desc("follow_size", "Entries under the verified head of a followed log.")
 	followSeen   = desc("follow_reached_timestamp_seconds", "When a source last showed a head of the followed log that was accepted.")
 	followError  = desc("follow_error", "1 if anything went wrong at the last look at the followed log, 0 if not.")
@@ -59,7 +63,7 @@ type collector struct{ b *savepoints.Bank }
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		logOpen, logStopped, logSigned, logPublished, logReceipts, nameSize, nameSigned,
-		cosigned, witnessError, followSize, followSeen, followError,
+		cosigned, witnessError, ledgerSize, ledgerTime, ledgerRead, ledgerError, followSize, followSeen, followError,
 	} {
 		out <- d
 	}
@@ -98,6 +102,12 @@ func (g gauges) own(s savepoints.OwnStatus) {
 	if !s.NameSigned.IsZero() {
 		g.set(nameSize, float64(s.NameSize), s.Origin)
 		g.moment(nameSigned, s.NameSigned, s.Origin)
+	}
+	if l := s.Ledger; l != nil {
+		g.set(ledgerSize, float64(l.Size), s.Origin)
+		g.moment(ledgerTime, l.Time, s.Origin)
+		g.moment(ledgerRead, l.Read, s.Origin)
+		g.is(ledgerError, l.Err != nil, s.Origin)
 	}
 	for _, w := range s.Witnesses {
 		g.moment(cosigned, w.Cosigned, s.Origin, w.Name)
