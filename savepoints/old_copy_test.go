@@ -99,7 +99,7 @@ func TestOtherHistoryOfWholeLog(t *testing.T) {
 	b := initBank(t)
 	take(t, b, state{"a": "0"}, "p")
 	other := openBank(t, copyBank(t, b))
-	for i := range 300 {
+	for i := range 80 {
 		take(t, b, state{"a": fmt.Sprint("b", i%2)}, "p")
 		take(t, other, state{"a": fmt.Sprint("o", i%2)}, "p")
 	}
@@ -172,7 +172,7 @@ func TestRotateKeyInComment(t *testing.T) {
 // A receipt under another's name is damage, and mended.
 func TestReceiptOfAnotherEntry(t *testing.T) {
 	b := initBank(t)
-	for i := range 300 {
+	for i := range 80 {
 		take(t, b, state{"a": fmt.Sprint(i % 2)}, "p")
 	}
 	b = reopen(t, b)
@@ -192,7 +192,7 @@ func TestCosignedIsRemembered(t *testing.T) {
 	w := newRegulator(t)
 	b := newWitnessedBank(t, w)
 	w.down.Store(true)
-	for i := range 300 {
+	for i := range 80 {
 		take(t, b, state{"a": fmt.Sprint(i % 2)}, "p")
 	}
 	b = reopen(t, b)
@@ -200,7 +200,7 @@ func TestCosignedIsRemembered(t *testing.T) {
 	_, err := b.Publish(ctx)
 	must(t, err)
 	for range 2 {
-		if s, err := b.Status(ctx); err != nil || s.Own.Receipts != 300 {
+		if s, err := b.Status(ctx); err != nil || s.Own.Receipts != 80 {
 			t.Errorf("%+v %v", s.Own, err)
 		}
 		b = reopen(t, b)

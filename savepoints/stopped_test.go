@@ -299,7 +299,7 @@ func TestCosignInBatches(t *testing.T) {
 	w := newRegulator(t)
 	b := newWitnessedBank(t, w)
 	w.down.Store(true)
-	const n = 150
+	const n = 140
 	for i := range n {
 		take(t, b, state{"a": fmt.Sprint(i % 2)}, "p")
 	}

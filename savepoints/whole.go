@@ -18,7 +18,7 @@ const (
 	wholeKind = "whole"
 	// wholeEvery is by how many entries a log has to grow until that is noted anew:
 	// so many receipts are verified at each open.
-	wholeEvery = 256
+	wholeEvery = 64
 )
 
 // wholeRecord says that the receipts of the own log were whole up to a size, so that not
