@@ -27,6 +27,17 @@ type Erased struct {
 	// Blocks is how many IPFS blocks the documents consisted of that nothing else needs,
 	// and that are gone now; Kept is how many others need, and are here still.
 	Blocks, Kept int
+	// KeptFor says who else in the repository needs some of these: the bytes are here as long
+	// as one of them is.
+	KeptFor []Keeper
+}
+
+// Keeper is something in a repository that needs bytes of an erased document, and that
+// the erasing log has no say in.
+type Keeper struct {
+	CID    cid.Cid // a save point, or the root of what was pinned
+	Origin string  // of the log that the save point is in; empty if it is an owner's pin
+	Owner  string  // of the pin, as [node.PinInfo] has it
 }
 
 // Erase says in the log that documents of a save point of the bank's own are gone, and
@@ -34,8 +45,9 @@ type Erased struct {
 // in all save points that have the same bytes: it is gone from all of them. Directories
 // and the nodes of large documents stay, and with them every CID and proof: of the document its CID, its
 // name and its length. Raw IPFS blocks stay that another document uses, a log, or a
-// DAG that reaches them otherwise than as this document. Others that have copies remove
-// nothing because of it.
+// DAG that reaches them otherwise than as this document. Nor do bytes go that a save point
+// of another log needs, even of one that the own log took a policy over from, or the pin of
+// another owner: the result names these. Others that have copies remove nothing because of it.
 //
 // The log comes first. A document that it names already is not named again: to erase once
 // more finishes what a crash left, as opening the repository does, and removes what came
@@ -94,10 +106,11 @@ func sortCIDs(cids []cid.Cid) []cid.Cid {
 
 // erase says in the log what is not said there yet, and does it. The caller holds keeping.
 func (l *ledger) erase(ctx context.Context, out Erased) (Erased, error) {
-	uses, err := l.b.uses(ctx, out.Documents)
+	uses, keepers, err := l.b.uses(ctx, out.Documents)
 	if err != nil {
 		return out, err
 	}
+	out.KeptFor = keepers
 	if out.Savepoints, err = l.b.receiptsOf(ctx, uses.Roots); err != nil {
 		return out, err
 	}
@@ -184,7 +197,7 @@ func (l *ledger) eraseDue(ctx context.Context) error {
 		_, said := l.history.Erased(c)
 		return !said
 	})
-	uses, err := l.b.uses(ctx, documents)
+	uses, _, err := l.b.uses(ctx, documents)
 	if err != nil {
 		return err
 	}
@@ -247,7 +260,7 @@ func (l *ledger) resumeErasing(ctx context.Context) error {
 	if err != nil || len(documents) == 0 {
 		return err
 	}
-	uses, err := l.b.uses(ctx, documents)
+	uses, _, err := l.b.uses(ctx, documents)
 	if err != nil {
 		return err
 	}
@@ -259,25 +272,78 @@ func (l *ledger) resumeErasing(ctx context.Context) error {
 	return nil
 }
 
-// uses finds out what else here needs the bytes of documents.
-func (b *Bank) uses(ctx context.Context, documents []cid.Cid) (dag.Uses, error) {
-	pins, err := b.repo.Pins()
+// uses finds out what else here needs the bytes of documents. They go from the save points
+// of the bank's own log, and from pins of the repository that are no save point's; what
+// other logs and owners keep is theirs.
+func (b *Bank) uses(ctx context.Context, documents []cid.Cid) (dag.Uses, []Keeper, error) {
+	own, keepers, err := b.holders()
 	if err != nil {
-		return dag.Uses{}, err
+		return dag.Uses{}, nil, err
 	}
-	var roots []cid.Cid
-	for _, p := range pins {
-		roots = append(roots, p.CID)
-	}
-	logs, err := b.logRoots(ctx)
+	kept, err := b.logRoots(ctx)
 	if err != nil {
-		return dag.Uses{}, err
+		return dag.Uses{}, nil, err
 	}
-	uses, err := dag.Sole(ctx, b.repo.Blocks, documents, sortCIDs(roots), sortCIDs(logs))
+	for _, k := range keepers {
+		kept = append(kept, k.CID)
+	}
+	uses, err := dag.Sole(ctx, b.repo.Blocks, documents, own, sortCIDs(kept))
 	if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
 		err = fmt.Errorf("%w: what it needs is not known, and nothing can be removed until it is whole again: %w", ErrDamaged, err)
 	}
-	return uses, err
+	keepers = slices.DeleteFunc(keepers, func(k Keeper) bool { return !slices.Contains(uses.Kept, k.CID) })
+	return uses, keepers, err
+}
+
+// holders returns what is pinned here: for the bank's own log, and for others.
+func (b *Bank) holders() (own []cid.Cid, keepers []Keeper, err error) {
+	pins, err := b.repo.Pins()
+	if err != nil {
+		return nil, nil, err
+	}
+	logs, err := b.receiptLogs()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range pins {
+		if p.Owner != "" {
+			keepers = append(keepers, Keeper{CID: p.CID, Owner: p.Owner})
+			continue
+		}
+		origins := logs[p.CID]
+		if len(origins) == 0 || slices.Contains(origins, b.Origin()) {
+			own = append(own, p.CID)
+		}
+		for _, origin := range origins {
+			if origin != b.Origin() {
+				keepers = append(keepers, Keeper{CID: p.CID, Origin: origin})
+			}
+		}
+	}
+	return sortCIDs(own), keepers, nil
+}
+
+// receiptLogs returns the save points here, trusted or not, with the logs that each is in.
+// Whether a damaged receipt of the own log is there does not matter.
+func (b *Bank) receiptLogs() (map[cid.Cid][]string, error) {
+	keys, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return nil, err
+	}
+	out := map[cid.Cid][]string{}
+	for _, key := range keys {
+		e, err := b.readReceipt(key)
+		if err != nil && strings.HasPrefix(key, LogID(b.Origin())[:16]) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(out[e.Savepoint], e.Origin) {
+			out[e.Savepoint] = append(out[e.Savepoint], e.Origin)
+		}
+	}
+	return out, nil
 }
 
 // receiptsOf returns those of some roots that are save points here.
