@@ -83,6 +83,29 @@ func Occurrences(ctx context.Context, src Source, documents map[cid.Cid]bool, ro
 	return out, nil
 }
 
+// Needed returns those of some raw IPFS blocks that something at or below roots needs which
+// is none of the documents. A root of which some node cannot be read counts as far as it can.
+// It holds as much as [Sole].
+func Needed(ctx context.Context, src Source, blocks []cid.Cid, documents map[cid.Cid]bool, roots []cid.Cid) ([]cid.Cid, error) {
+	w := newSoleWalk(ctx, src)
+	w.documents = documents
+	for _, c := range blocks {
+		w.used[c] = false
+	}
+	for _, c := range roots {
+		if _, err := w.visit(c, true, 0); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrHash) {
+			return nil, err
+		}
+	}
+	var out []cid.Cid
+	for _, c := range blocks {
+		if w.used[c] {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
 // soleWalk visits every node once that may have links.
 type soleWalk struct {
 	ctx       context.Context

@@ -46,7 +46,11 @@ type Repo struct {
 	// block of one whether it was erased on purpose: if it is not here the gateway answers
 	// 410, and Collect does not miss it. It is set before the repository is used, and
 	// called by many goroutines.
-	Gone    func(context.Context, cid.Cid) bool
+	Gone func(context.Context, cid.Cid) bool
+	// Needed returns those of some IPFS blocks, of which Gone says that they were erased and
+	// which are not here, that something here needs all the same: Collect misses them. If it
+	// is nil there are none.
+	Needed  func(context.Context, []cid.Cid) ([]cid.Cid, error)
 	records records
 }
 

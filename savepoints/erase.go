@@ -301,7 +301,12 @@ func (b *Bank) holders() (own []cid.Cid, keepers []Keeper, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	logs, err := b.receiptLogs()
+	logs, damaged, err := b.receiptLogs()
+	for _, key := range damaged {
+		if !strings.HasPrefix(key, LogID(b.Origin())[:16]) {
+			err = fmt.Errorf("%w: receipt %s: what it keeps is not known", ErrDamaged, key)
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -323,27 +328,28 @@ func (b *Bank) holders() (own []cid.Cid, keepers []Keeper, err error) {
 	return sortCIDs(own), keepers, nil
 }
 
-// receiptLogs returns the save points here, trusted or not, with the logs that each is in.
-// Whether a damaged receipt of the own log is there does not matter.
-func (b *Bank) receiptLogs() (map[cid.Cid][]string, error) {
+// receiptLogs returns the save points here, trusted or not, with the logs that each is in,
+// and the keys of receipts that are damaged.
+func (b *Bank) receiptLogs() (out map[cid.Cid][]string, damaged []string, err error) {
 	keys, err := b.repo.Records(receiptKind)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := map[cid.Cid][]string{}
+	out = map[cid.Cid][]string{}
 	for _, key := range keys {
 		e, err := b.readReceipt(key)
-		if err != nil && strings.HasPrefix(key, LogID(b.Origin())[:16]) {
+		if errors.Is(err, ErrDamaged) {
+			damaged = append(damaged, key)
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !slices.Contains(out[e.Savepoint], e.Origin) {
 			out[e.Savepoint] = append(out[e.Savepoint], e.Origin)
 		}
 	}
-	return out, nil
+	return out, damaged, nil
 }
 
 // receiptsOf returns those of some roots that are save points here.

@@ -2,11 +2,14 @@ package savepoints_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
+	"github.com/ipfs/go-cid"
 )
 
 // bring copies a save point of one bank into another, which trusts its log.
@@ -95,6 +98,47 @@ func TestEraseLeavesThePredecessor(t *testing.T) {
 	for _, s := range list(t, b) {
 		if v, err := b.Verify(ctx, s); err != nil || v.Erased.Documents > 0 {
 			t.Errorf("%s: %+v, %v", s.CID, v, err)
+		}
+	}
+}
+
+// What another log erased excuses nothing that the own save points lack.
+func TestErasureOfAnotherLogExcusesNothing(t *testing.T) {
+	for name, text := range map[string]string{"small": person, "large": filler("picture") + picture} {
+		other := initBank(t)
+		foreign := take(t, other, state{"ada": text, "b": "b"}, "pb").Savepoint
+		erase(t, other, foreign, "ada")
+		b := initBank(t)
+		own := take(t, b, state{"ada": text, "a": "a"}, "pa").Savepoint
+		b = bring(t, b, other, foreign)
+		lost := dag.RawBlock([]byte(text[max(0, len(text)-len(picture)):])).CID
+		if name == "small" {
+			lost = dag.RawBlock([]byte(text)).CID
+		}
+		must(t, b.Repo().Blocks.Delete(ctx, lost))
+		if _, err := b.Verify(ctx, own); !errors.Is(err, savepoints.ErrDamaged) {
+			t.Errorf("%s: verify: %v", name, err)
+		}
+		if v, err := b.Verify(ctx, foreign); err != nil || v.Erased.Documents != 1 {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+		must(t, b.Health(ctx, []savepoints.Savepoint{own, foreign}, savepoints.HealthOptions{Blocks: 100}, func(c savepoints.Checked) error {
+			if serves := c.Savepoint.CID == foreign.CID; c.Places[0].Serves != serves {
+				t.Errorf("%s: %s: %+v", name, c.Savepoint.Origin, c.Places)
+			}
+			return nil
+		}))
+		got, err := b.Collect(ctx, segments.CollectOptions{DryRun: true})
+		must(t, err)
+		if !slices.Equal(got.Missing, []cid.Cid{lost}) {
+			t.Errorf("%s: missing %v, want %s", name, got.Missing, lost)
+		}
+		// Once both logs have erased it nothing is missing.
+		erase(t, b, own, "ada")
+		got, err = b.Collect(ctx, segments.CollectOptions{})
+		must(t, err)
+		if len(got.Missing) > 0 {
+			t.Errorf("%s: missing %v after both have erased it", name, got.Missing)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -78,7 +77,7 @@ func (b *Bank) putErasure(p *anchor.Policy, proof []byte) error {
 	if err := b.repo.PutRecord(erasureKind, receiptKey(p.Origin, index), proof); err != nil {
 		return err
 	}
-	b.erasures.add(said.Documents)
+	b.erasures.add(p.Origin, said.Documents)
 	return nil
 }
 
@@ -237,88 +236,6 @@ func (b *Bank) keepErasures(ctx context.Context, v *anchor.View, given givenUp) 
 	for _, e := range given.erased {
 		if err := b.keepErasure(ctx, v, e); err != nil {
 			return fmt.Errorf("log entry %d: %w", e.Index, err)
-		}
-	}
-	return nil
-}
-
-// erasures knows which IPFS blocks are missing on purpose, for those who only have to say
-// so: of all logs, trusted or not. It is shared by all views of a bank.
-type erasures struct {
-	b *Bank
-
-	mu     sync.Mutex
-	loaded bool
-	large  map[cid.Cid]bool // documents whose blocks are not known yet
-	known  map[cid.Cid]bool // documents, and their raw blocks
-
-	// removals counts the times at which IPFS blocks were removed. Guarded by keeping.
-	removals int
-}
-
-func newErasures(b *Bank) *erasures {
-	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid]bool{}}
-}
-
-func (e *erasures) add(documents []cid.Cid) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.addLocked(documents)
-}
-
-func (e *erasures) addLocked(documents []cid.Cid) {
-	for _, c := range documents {
-		if c.Type() != cid.Raw && !e.known[c] {
-			e.large[c] = true
-		}
-		e.known[c] = true
-	}
-}
-
-// gone reports whether a document, or the one that a raw IPFS block is part of, was erased.
-func (e *erasures) gone(ctx context.Context, c cid.Cid) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.loaded {
-		e.loaded = e.load() == nil
-	}
-	for doc := range e.large {
-		var leaves []cid.Cid
-		for part, err := range dag.Walk(ctx, e.b.repo.Blocks, dag.Limits{}, doc) {
-			if err != nil {
-				leaves = nil // its nodes have not come yet
-				break
-			}
-			if part.Type() == cid.Raw {
-				leaves = append(leaves, part)
-			}
-		}
-		if leaves != nil {
-			delete(e.large, doc)
-			e.addLocked(leaves)
-		}
-	}
-	return e.known[c]
-}
-
-func (e *erasures) load() error {
-	keys, err := e.b.repo.Records(erasureKind)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		proof, err := e.b.repo.Record(erasureKind, key)
-		if err != nil {
-			return err
-		}
-		_, record, err := anchor.ProofRecord(proof)
-		if err != nil {
-			continue
-		}
-		if said, err := entry.Decode(record); err == nil {
-			if said, ok := said.(*entry.Erase); ok {
-				e.addLocked(said.Documents)
-			}
 		}
 	}
 	return nil

@@ -100,6 +100,7 @@ func (b *Bank) putReceipt(ctx context.Context, s Savepoint) error {
 	if err := b.repo.PutRecord(receiptKind, key, s.Proof); err != nil {
 		return err
 	}
+	b.erasures.came()
 	b.replicas.queue.Wake()
 	return nil
 }
