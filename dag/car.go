@@ -30,7 +30,8 @@ var (
 
 // WriteCAR writes the DAGs at roots to w as a CARv1 with these roots: every node
 // once, parents before children, depth first, links in the order of their node.
-// The bytes are therefore a function of the roots. If a node cannot be read, those
+// The bytes are therefore a function of the roots, of which there may be about 90: the
+// error wraps ErrUnsupported if ReadCAR would refuse the header. If a node cannot be read, those
 // before it are written.
 func WriteCAR(ctx context.Context, w io.Writer, src Source, roots ...cid.Cid) error {
 	return WritePartialCAR(ctx, w, src, nil, roots...)
@@ -84,6 +85,9 @@ func writeHeader(w io.Writer, roots []cid.Cid) error {
 		return err
 	}
 	header, err := EncodeCBOR(n)
+	if err == nil && len(header) > maxCARHeader {
+		err = fmt.Errorf("%w: a CAR with %d roots", ErrUnsupported, len(roots))
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func writeSection(w io.Writer, c string, data []byte) error {
 	return err
 }
 
-// maxCARHeader bounds what is allocated before anything of a CAR is known.
+// maxCARHeader bounds what is allocated before anything of a CAR is known, and what is written.
 const maxCARHeader = 4 << 10
 
 // CARReader reads a CAR, of version 1 or 2, section by section and trusts none

@@ -18,8 +18,9 @@ var ErrArchive = errors.New("not an archive of a save point")
 // Export writes a save point as an archive: a CARv1 with two roots, the manifest,
 // whose whole DAG follows depth first, and one raw block that holds the C2SP
 // tlog-proof with the log entry in its extra line. Where documents of it were erased and
-// are not here, their IPFS blocks are left out, and there is one more root for each log
-// entry that says so: a raw block with its proof.
+// are not here, their IPFS blocks are left out, and there is one more root: a raw block with
+// the proof of the log entry that says so or, of several, the list of links to these. The
+// error wraps dag.ErrUnsupported if the list is too long for an IPFS block.
 func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 	a, err := b.archive(ctx, s)
 	if err == nil {
@@ -34,14 +35,14 @@ func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 // archive is what an archive of a save point is made of: the bank's IPFS blocks, and proofs.
 type archive struct {
 	dag.Source
-	proofs  map[cid.Cid][]byte
+	more    map[cid.Cid][]byte // proofs, and what links to them
 	roots   []cid.Cid
 	without []cid.Cid // was erased
 }
 
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
-	a := archive{Source: b.repo.Blocks, proofs: map[cid.Cid][]byte{}, roots: []cid.Cid{s.CID}}
-	a.add(s.Proof)
+	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
+	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(s.Proof))}
 	erased, err := b.erased(ctx, s.Origin)
 	if err != nil || len(erased) == 0 {
 		return a, err
@@ -51,25 +52,33 @@ func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 		return a, ctx.Err() // whoever reads what is missing or damaged says so
 	}
 	a.without = without
+	var proofs []cid.Cid
 	for _, key := range records {
 		proof, err := b.erasureProof(ctx, s.Origin, key)
 		if err != nil {
 			return a, err
 		}
-		a.add(proof)
+		proofs = append(proofs, a.put(dag.RawBlock(proof)))
 	}
-	return a, nil
+	if len(proofs) == 1 {
+		a.roots = append(a.roots, proofs[0])
+		return a, nil
+	}
+	list, err := dag.LinkList(proofs)
+	if err == nil {
+		a.roots = append(a.roots, a.put(list))
+	}
+	return a, err
 }
 
-func (a *archive) add(proof []byte) {
-	block := dag.RawBlock(proof)
-	a.proofs[block.CID] = block.Data
-	a.roots = append(a.roots, block.CID)
+func (a *archive) put(block dag.Block) cid.Cid {
+	a.more[block.CID] = block.Data
+	return block.CID
 }
 
 func (a archive) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if proof, ok := a.proofs[c]; ok {
-		return proof, nil
+	if data, ok := a.more[c]; ok {
+		return data, nil
 	}
 	return a.Source.Get(ctx, c)
 }
@@ -151,13 +160,28 @@ func (b *Bank) importErasures(ctx context.Context, origin string, roots []cid.Ci
 	if err != nil {
 		return err
 	}
-	for _, c := range roots {
-		proof, err := b.repo.Blocks.Get(ctx, c)
-		if err == nil {
-			err = b.putErasure(p, proof)
+	return erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error { return b.putErasure(p, proof) })
+}
+
+// erasuresAt calls f with the proofs that the further roots of a file are: each a raw block
+// with one, or a list of links to these.
+func erasuresAt(ctx context.Context, src dag.Source, roots []cid.Cid, f func(proof []byte) error) error {
+	for _, root := range roots {
+		cids := []cid.Cid{root}
+		data, err := src.Get(ctx, root)
+		if err == nil && root.Type() != cid.Raw {
+			cids, err = dag.Links(dag.Block{CID: root, Data: data})
+		}
+		for _, c := range cids {
+			if err == nil {
+				data, err = src.Get(ctx, c)
+			}
+			if err == nil {
+				err = f(data)
+			}
 		}
 		if err != nil {
-			return fmt.Errorf("%w: root %s: %w", ErrArchive, c, asTruncated(err))
+			return fmt.Errorf("%w: root %s: %w", ErrArchive, root, asTruncated(err))
 		}
 	}
 	return nil

@@ -222,22 +222,19 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 // documents they erase, each with the index of the first entry that does.
 func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof) (map[cid.Cid]int64, error) {
 	erased := map[cid.Cid]int64{}
-	for _, root := range car.Roots[2:] {
-		proof, err := car.Get(ctx, root)
-		if err != nil {
-			return nil, asTruncated(err)
-		}
+	err := erasuresAt(ctx, car, car.Roots[2:], func(proof []byte) error {
 		said, index, err := openErasure(p, proof)
 		if err != nil {
-			return nil, fmt.Errorf("%w: root %s: %w", ErrArchive, root, err)
+			return err
 		}
 		for _, c := range said.Documents {
 			if _, ok := erased[c]; !ok {
 				erased[c] = index
 			}
 		}
-	}
-	return erased, nil
+		return nil
+	})
+	return erased, err
 }
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).
