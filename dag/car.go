@@ -118,6 +118,8 @@ type CARReader struct {
 	section *sectionReader
 	// Roots are those that the CAR's header names. They are claims.
 	Roots []cid.Cid
+
+	want map[cid.Cid]bool // of the last CopyDAG
 }
 
 // ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated, or
@@ -244,6 +246,7 @@ func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, pro
 	for _, root := range roots {
 		c.link(root)
 	}
+	r.want = c.want
 	stop := context.AfterFunc(ctx, r.src.close)
 	defer stop()
 	err := pipeline(r.batches(), checkBatch, func(b carBatch) error {
@@ -256,6 +259,18 @@ func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, pro
 		return err
 	})
 	return c.got, err
+}
+
+// Lacking returns the IPFS blocks that were linked in the last CopyDAG, or asked for, and
+// have not come: those that Received counts as linked. Their order says nothing.
+func (r *CARReader) Lacking() []cid.Cid {
+	var out []cid.Cid
+	for c, wanted := range r.want {
+		if wanted {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Received counts what came out of a CAR.

@@ -137,10 +137,7 @@ func (a *asking) close() {
 func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 	item := replication.Item{Root: s.CID}
 	if full, err := a.b.withManifest(ctx, s); err == nil {
-		s = full
-		if item, err = a.b.Item(ctx, s); err != nil {
-			return Checked{}, err
-		}
+		s, item = full, sought(full)
 	}
 	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks, a.gone(ctx, s.Origin))
 	if ownErr != nil {
