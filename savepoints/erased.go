@@ -152,6 +152,33 @@ func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, err
 	return out, nil
 }
 
+// Returned returns how many documents at paths of a save point the bank's own log says are
+// erased, and are here all the same: they came back with it, or something else keeps them.
+func (b *Bank) Returned(ctx context.Context, s Savepoint) (uint64, error) {
+	if b.own == nil {
+		return 0, nil
+	}
+	erased, err := b.erased(ctx, b.Origin())
+	if err != nil || len(erased) == 0 {
+		return 0, err
+	}
+	here := map[cid.Cid]bool{}
+	for c := range erased {
+		missing, err := dag.Missing(ctx, b.repo.Blocks, c)
+		if err != nil {
+			return 0, err
+		}
+		if len(missing) == 0 {
+			here[c] = true
+		}
+	}
+	counts, err := dag.Occurrences(ctx, b.repo.Blocks, here, []cid.Cid{s.Manifest.State})
+	if err != nil {
+		return 0, fmt.Errorf("count erased documents: %w", err)
+	}
+	return counts[0], nil
+}
+
 // judge says which documents of a save point may be missing, and notes those that are.
 type judge struct {
 	b      *Bank
