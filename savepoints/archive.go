@@ -231,7 +231,7 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 		return s, none, asTruncated(err)
 	}
 	for judged := false; ; judged = true {
-		removals, err := b.removals(ctx)
+		keep, err := b.beginFetching(ctx)
 		if err != nil {
 			return s, none, err
 		}
@@ -244,7 +244,7 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 				return s, none, err
 			}
 		}
-		kept, err := b.keepUnlessRemoved(ctx, s, removals)
+		kept, err := keep(ctx, func() error { return b.putReceipt(ctx, s) })
 		if kept || err != nil {
 			return s, v.Erased, err
 		}
@@ -252,26 +252,25 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 	}
 }
 
-// removals returns how often IPFS blocks were erased so far.
-func (b *Bank) removals(ctx context.Context) (int, error) {
+// beginFetching is called before something is read or fetched that is to be kept. What it
+// returns does that while nothing is erased, unless IPFS blocks were erased since then: no
+// pin said yet that they are needed.
+func (b *Bank) beginFetching(ctx context.Context) (keep func(ctx context.Context, f func() error) (bool, error), err error) {
 	if err := b.beginKeeping(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer b.endKeeping()
-	return b.erasures.removals, nil
-}
-
-// keepUnlessRemoved keeps a save point that was verified, unless IPFS blocks were erased
-// meanwhile: no pin said yet that it needs them.
-func (b *Bank) keepUnlessRemoved(ctx context.Context, s Savepoint, removals int) (bool, error) {
-	if err := b.beginKeeping(ctx); err != nil {
-		return false, err
-	}
-	defer b.endKeeping()
-	if b.erasures.removals != removals {
-		return false, nil
-	}
-	return true, b.putReceipt(ctx, s)
+	removals := b.erasures.removals
+	return func(ctx context.Context, f func() error) (bool, error) {
+		if err := b.beginKeeping(ctx); err != nil {
+			return false, err
+		}
+		defer b.endKeeping()
+		if b.erasures.removals != removals {
+			return false, nil
+		}
+		return true, f()
+	}, nil
 }
 
 // asTruncated says of a missing IPFS block that what should have brought it

@@ -92,6 +92,7 @@ func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b.replicas = newReplicas(b)
 	b.erasures = newErasures(b)
 	repo.Gone, repo.Needed = b.erasures.gone, b.needed
+	repo.Keeping = b.beginFetching
 	b.following = &following{logs: map[string]followedLog{}}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())
