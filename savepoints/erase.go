@@ -54,6 +54,7 @@ type Keeper struct {
 // back, by an import perhaps. Until it is said nothing is removed.
 //
 // The error wraps ErrUsage if the save point is of another log or a document is empty,
+// entry.ErrFrozen if the log would have to say something and is frozen,
 // dag.ErrNoDocument, or node.ErrDamaged: either before anything is done, since some directory cannot be read
 // and so what it needs is not known; or at the end, if a part of a file cannot be read and
 // may hold such bytes.
@@ -65,6 +66,9 @@ func (b *Bank) Erase(ctx context.Context, s Savepoint, paths ...string) (Erased,
 	err := b.write(ctx, func(l *ledger) (err error) {
 		if out.Documents, err = b.documentsAt(ctx, s, paths); err != nil {
 			return err
+		}
+		if l.history.Frozen() && len(l.unsaid(out.Documents)) > 0 {
+			return fmt.Errorf("%w, so it cannot say that anything else is erased: nothing was removed", entry.ErrFrozen)
 		}
 		if err := b.beginKeeping(ctx); err != nil {
 			return err
@@ -129,14 +133,19 @@ func (l *ledger) erase(ctx context.Context, out Erased) (Erased, error) {
 	return out, l.eraseDue(ctx)
 }
 
+// unsaid returns the documents that the log does not name as erased yet.
+func (l *ledger) unsaid(documents []cid.Cid) []cid.Cid {
+	return slices.DeleteFunc(slices.Clone(documents), func(c cid.Cid) bool {
+		_, said := l.history.Erased(c)
+		return said
+	})
+}
+
 // sayErased appends what the log does not say yet, in as few entries as it takes.
 func (l *ledger) sayErased(ctx context.Context, documents []cid.Cid) (indexes []int64, err error) {
 	// Until the heads are stored, nothing else keeps their tiles from being collected.
 	defer l.b.repo.Blocks.Hold().Release()
-	unsaid := slices.DeleteFunc(slices.Clone(documents), func(c cid.Cid) bool {
-		_, said := l.history.Erased(c)
-		return said
-	})
+	unsaid := l.unsaid(documents)
 	for len(unsaid) > 0 {
 		e := &entry.Erase{Common: l.common(), Documents: unsaid[:1]}
 		record, err := entry.Encode(e)

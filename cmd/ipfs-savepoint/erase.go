@@ -34,6 +34,7 @@ func (k keeperJSON) String() string {
 }
 
 func (e *env) eraseCommand() *cobra.Command {
+	var trust, origin string
 	cmd := &cobra.Command{
 		Use:   "erase REF PATH...",
 		Short: "Remove documents for good, and say so in the log",
@@ -53,11 +54,12 @@ result names these ("keptFor" in JSON): as long as one of them is kept, the byte
 still here. Once it is not, run erase again.
 
 "take" refuses such a document from then on. Others who have copies remove nothing
-because of it: followers, archives, pinning services. If it is interrupted, or bytes
+because of it: followers, archives, pinning services. A frozen log cannot say that
+something is erased, so nothing more can be. If it is interrupted, or bytes
 come back with an import, run it again.`,
 		Args: rangeArgs(2, 1<<20),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.withSavepoint(cmd, args[0], "", "", func(b *savepoints.Bank, s savepoints.Savepoint) error {
+			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
 				done, err := b.Erase(cmd.Context(), s, args[1:]...)
 				if err != nil {
 					return err
@@ -78,6 +80,7 @@ come back with an import, run it again.`,
 			})
 		},
 	}
+	refFlags(cmd, &trust, &origin)
 	return cmd
 }
 
