@@ -43,7 +43,7 @@ type archive struct {
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
 	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(s.Proof))}
-	erased, err := b.erased(ctx, s.Origin)
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil || len(erased) == 0 {
 		return a, err
 	}
@@ -151,16 +151,33 @@ func (b *Bank) readArchive(ctx context.Context, r io.Reader, policy *anchor.Poli
 	if s.CID != manifest {
 		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
 	}
-	return s, b.importErasures(ctx, s.Origin, car.Roots[2:])
+	return s, b.importErasures(ctx, s, car.Roots[2:])
 }
 
 // importErasures keeps the proofs of what was erased that came with an archive.
-func (b *Bank) importErasures(ctx context.Context, origin string, roots []cid.Cid) error {
-	p, err := b.policy(origin)
+func (b *Bank) importErasures(ctx context.Context, s Savepoint, roots []cid.Cid) error {
+	p, err := b.policy(s.Origin)
 	if err != nil {
 		return err
 	}
-	return erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error { return b.putErasure(p, proof) })
+	return erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error {
+		said, _, err := openErasure(p, proof)
+		if err == nil {
+			err = ofInstance(said, s.Entry)
+		}
+		if err != nil {
+			return err
+		}
+		return b.putErasure(p, proof)
+	})
+}
+
+// ofInstance refuses an entry of another instance than a save point of the same log.
+func ofInstance(said *entry.Erase, s entry.Savepoint) error {
+	if said.Instance != s.Instance {
+		return fmt.Errorf("%w: the erasure is of instance %x, the save point of %x", entry.ErrContradiction, said.Instance, s.Instance)
+	}
+	return nil
 }
 
 // erasuresAt calls f with the proofs that the further roots of a file are: each a raw block

@@ -142,3 +142,17 @@ func TestErasureOfAnotherLogExcusesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What was proven erased stays so when the log's key is replaced.
+func TestErasedBeforeRotation(t *testing.T) {
+	b := erasedBank(t)
+	s := list(t, b)[0]
+	r, _ := reader(t, b)
+	r = bring(t, r, b, s)
+	rotated, r, _ := withNewKey(t, b, r)
+	for name, b := range map[string]*savepoints.Bank{"writer": rotated, "reader": r} {
+		if v, err := b.Verify(ctx, resolved(t, b, s.CID)); err != nil || v.Erased.Documents != 2 {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package savepoints
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -48,6 +49,21 @@ func openErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
 	return e, r.Index, nil
 }
 
+// openHeldErasure is openErasure of a proof that was kept before: p may have been another
+// then.
+func (b *Bank) openHeldErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
+	said, index, err := openErasure(p, proof)
+	for _, e := range b.earlier[p.Origin] {
+		if err == nil {
+			break
+		}
+		if then, at, thenErr := openErasure(e, proof); thenErr == nil {
+			said, index, err = then, at, nil
+		}
+	}
+	return said, index, err
+}
+
 // keepErasure proves an entry that erases documents, unless the bank has its proof.
 func (b *Bank) keepErasure(ctx context.Context, v *anchor.View, e anchor.Entry) error {
 	p, err := b.receiptPolicy(v.Head().Origin)
@@ -81,13 +97,10 @@ func (b *Bank) putErasure(p *anchor.Policy, proof []byte) error {
 	return nil
 }
 
-// erased returns the documents that a log says are erased, as far as the bank knows,
-// each with the key of the record that proves it. A damaged record proves nothing.
-func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, error) {
-	p, err := b.receiptPolicy(origin)
-	if err != nil {
-		return nil, err
-	}
+// erased returns the documents that a log, which is of one instance, says are erased, as far
+// as the bank knows, each with the key of the record that proves it. A damaged record proves
+// nothing, nor does the entry of another instance, which breaks the log's rules.
+func (b *Bank) erased(ctx context.Context, origin string, instance [16]byte) (map[cid.Cid]string, error) {
 	keys, err := b.repo.Records(erasureKind)
 	if err != nil {
 		return nil, err
@@ -100,12 +113,11 @@ func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, e
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		proof, err := b.repo.Record(erasureKind, key)
+		said, err := b.heldErasure(origin, key)
 		if err != nil {
 			return nil, err
 		}
-		said, index, err := openErasure(p, proof)
-		if err != nil || receiptKey(origin, index) != key {
+		if said == nil || said.Instance != instance {
 			continue
 		}
 		for _, c := range said.Documents {
@@ -115,18 +127,46 @@ func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, e
 	return out, nil
 }
 
+// heldErasure returns the entry that a record proves, nil if it proves none. What was
+// verified under the policy is not verified again.
+func (b *Bank) heldErasure(origin, key string) (*entry.Erase, error) {
+	p, err := b.receiptPolicy(origin)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := b.repo.Record(erasureKind, key)
+	if err != nil {
+		return nil, err
+	}
+	as := verifiedAs{b.policies[origin], sha256.Sum256(proof)}
+	if said := b.erasures.verified(key, as); said != nil {
+		return said, nil
+	}
+	said, index, err := b.openHeldErasure(p, proof)
+	if err != nil || receiptKey(origin, index) != key {
+		return nil, nil
+	}
+	b.erasures.setVerified(key, as, said)
+	return said, nil
+}
+
 // CountErased returns how many documents of each of some save points their logs say are
 // erased, as far as the bank knows, whether their bytes are here or not. Where nothing was
 // erased it costs next to nothing, else all directories are read, those once that save
 // points have in common.
 func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, error) {
 	out := make([]uint64, len(list))
-	byLog := map[string][]int{}
-	for i, s := range list {
-		byLog[s.Origin] = append(byLog[s.Origin], i)
+	type log struct {
+		origin   string
+		instance [16]byte
 	}
-	for origin, indexes := range byLog {
-		erased, err := b.erased(ctx, origin)
+	byLog := map[log][]int{}
+	for i, s := range list {
+		of := log{s.Origin, s.Entry.Instance}
+		byLog[of] = append(byLog[of], i)
+	}
+	for of, indexes := range byLog {
+		erased, err := b.erased(ctx, of.origin, of.instance)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +198,7 @@ func (b *Bank) Returned(ctx context.Context, s Savepoint) (uint64, error) {
 	if b.own == nil {
 		return 0, nil
 	}
-	erased, err := b.erased(ctx, b.Origin())
+	erased, err := b.erased(ctx, b.Origin(), b.instance)
 	if err != nil || len(erased) == 0 {
 		return 0, err
 	}
@@ -182,7 +222,7 @@ func (b *Bank) Returned(ctx context.Context, s Savepoint) (uint64, error) {
 // judge says which documents of a save point may be missing, and notes those that are.
 type judge struct {
 	b      *Bank
-	origin string
+	of     entry.Savepoint
 	erased map[cid.Cid]string // nil until something is missing
 	found  Verified
 }
@@ -190,7 +230,7 @@ type judge struct {
 func (j *judge) mayLack(ctx context.Context, doc dag.Document) (bool, error) {
 	if j.erased == nil {
 		var err error
-		if j.erased, err = j.b.erased(ctx, j.origin); err != nil {
+		if j.erased, err = j.b.erased(ctx, j.of.Origin, j.of.Instance); err != nil {
 			return false, err
 		}
 		j.found.Without = map[cid.Cid]bool{}
@@ -212,7 +252,7 @@ func (b *Bank) gaps(ctx context.Context, s Savepoint) (missing []cid.Cid, record
 	if err != nil || len(found) == 0 {
 		return nil, nil, err == nil, err
 	}
-	erased, err := b.erased(ctx, s.Origin)
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil {
 		return nil, nil, false, err
 	}
@@ -258,12 +298,21 @@ func (b *Bank) onlyErased(ctx context.Context, v *anchor.View, s Savepoint) (boo
 	return ok, err
 }
 
-// keepErasures keeps the proofs of what a log says is erased.
+// keepErasures keeps the proofs of what a log says is erased. Those that it kept before are
+// not looked at again.
 func (b *Bank) keepErasures(ctx context.Context, v *anchor.View, given givenUp) error {
+	origin := v.Head().Origin
+	kept := b.erasures.keptUpTo(b.policies[origin])
 	for _, e := range given.erased {
+		if e.Index < kept {
+			continue
+		}
 		if err := b.keepErasure(ctx, v, e); err != nil {
 			return fmt.Errorf("log entry %d: %w", e.Index, err)
 		}
+	}
+	if n := len(given.erased); n > 0 {
+		b.erasures.setKept(b.policies[origin], given.erased[n-1].Index+1)
 	}
 	return nil
 }

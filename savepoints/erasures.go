@@ -2,6 +2,7 @@ package savepoints
 
 import (
 	"context"
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"sync"
@@ -26,12 +27,57 @@ type erasures struct {
 	// look says that nodes may have come since these were looked for.
 	look bool
 
+	// proven are the entries that records prove, by the keys of these, and kept the size
+	// of a log up to which all that it erased has its record, by the log's policy.
+	proven map[string]provenErasure
+	kept   map[*anchor.Policy]int64
+
 	// removals counts the times at which IPFS blocks were removed. Guarded by keeping.
 	removals int
 }
 
 func newErasures(b *Bank) *erasures {
-	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid][]string{}, documents: map[string]map[cid.Cid]bool{}}
+	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid][]string{}, documents: map[string]map[cid.Cid]bool{}, proven: map[string]provenErasure{}, kept: map[*anchor.Policy]int64{}}
+}
+
+// verifiedAs is what a proof was verified with.
+type verifiedAs struct {
+	policy *anchor.Policy
+	proof  [sha256.Size]byte
+}
+
+type provenErasure struct {
+	as   verifiedAs
+	said *entry.Erase
+}
+
+// verified returns the entry that a record was found to prove; nil if it was not, or with
+// something else.
+func (e *erasures) verified(key string, as verifiedAs) *entry.Erase {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.proven[key]; p.as == as {
+		return p.said
+	}
+	return nil
+}
+
+func (e *erasures) setVerified(key string, as verifiedAs, said *entry.Erase) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.proven[key] = provenErasure{as, said}
+}
+
+func (e *erasures) keptUpTo(p *anchor.Policy) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.kept[p]
+}
+
+func (e *erasures) setKept(p *anchor.Policy, size int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.kept[p] = max(e.kept[p], size)
 }
 
 func (e *erasures) add(origin string, documents []cid.Cid) {
