@@ -104,8 +104,6 @@ func (b *Bank) importFile(ctx context.Context, r io.Reader, policy *anchor.Polic
 	}
 	s, erased, err := b.importArchive(ctx, r, policy, progress, func(Savepoint, archived) error { return nil })
 	if err != nil {
-	}
-	if err != nil {
 		return Savepoint{}, dag.Totals{}, fmt.Errorf("import: %w", err)
 	}
 	return s, erased, nil
