@@ -30,7 +30,8 @@ var (
 
 // WriteCAR writes the DAGs at roots to w as a CARv1 with these roots: every node
 // once, parents before children, depth first, links in the order of their node.
-// The bytes are therefore a function of the roots. If a node cannot be read, those
+// The bytes are therefore a function of the roots, of which there may be about 90: the
+// error wraps ErrUnsupported if ReadCAR would refuse the header. If a node cannot be read, those
 // before it are written.
 func WriteCAR(ctx context.Context, w io.Writer, src Source, roots ...cid.Cid) error {
 	return WritePartialCAR(ctx, w, src, nil, roots...)
@@ -84,6 +85,9 @@ func writeHeader(w io.Writer, roots []cid.Cid) error {
 		return err
 	}
 	header, err := EncodeCBOR(n)
+	if err == nil && len(header) > maxCARHeader {
+		err = fmt.Errorf("%w: a CAR with %d roots", ErrUnsupported, len(roots))
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func writeSection(w io.Writer, c string, data []byte) error {
 	return err
 }
 
-// maxCARHeader bounds what is allocated before anything of a CAR is known.
+// maxCARHeader bounds what is allocated before anything of a CAR is known, and what is written.
 const maxCARHeader = 4 << 10
 
 // CARReader reads a CAR, of version 1 or 2, section by section and trusts none
@@ -114,6 +118,8 @@ type CARReader struct {
 	section *sectionReader
 	// Roots are those that the CAR's header names. They are claims.
 	Roots []cid.Cid
+
+	want map[cid.Cid]bool // of the last CopyDAG
 }
 
 // ReadCAR reads the header of a CAR. The error wraps ErrMalformed or ErrTruncated, or
@@ -240,6 +246,7 @@ func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, pro
 	for _, root := range roots {
 		c.link(root)
 	}
+	r.want = c.want
 	stop := context.AfterFunc(ctx, r.src.close)
 	defer stop()
 	err := pipeline(r.batches(), checkBatch, func(b carBatch) error {
@@ -252,6 +259,18 @@ func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, pro
 		return err
 	})
 	return c.got, err
+}
+
+// Lacking returns the IPFS blocks that were linked in the last CopyDAG, or asked for, and
+// have not come: those that Received counts as linked. Their order says nothing.
+func (r *CARReader) Lacking() []cid.Cid {
+	var out []cid.Cid
+	for c, wanted := range r.want {
+		if wanted {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Received counts what came out of a CAR.

@@ -287,3 +287,35 @@ func TestCARAborted(t *testing.T) {
 		}
 	}
 }
+
+// Nothing is written that ReadCAR refuses.
+func TestCARWithManyRoots(t *testing.T) {
+	ctx := context.Background()
+	m := newMemory()
+	var roots []cid.Cid
+	for i := range 200 {
+		b := RawBlock([]byte{byte(i)})
+		must(t, m.Put(ctx, b))
+		roots = append(roots, b.CID)
+	}
+	var out bytes.Buffer
+	must(t, WriteCAR(ctx, &out, m, roots[:80]...))
+	car, err := ReadCAR(&out)
+	must(t, err)
+	if len(car.Roots) != 80 {
+		t.Errorf("%d roots", len(car.Roots))
+	}
+	if err := WriteCAR(ctx, io.Discard, m, roots...); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("200 roots: %v", err)
+	}
+	list, err := LinkList(roots)
+	must(t, err)
+	must(t, list.Check())
+	links, err := Links(list)
+	if err != nil || !slices.Equal(links, roots) {
+		t.Errorf("%d links, %v", len(links), err)
+	}
+	if _, err := LinkList(slices.Repeat(roots, 300)); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("60000 links: %v", err)
+	}
+}

@@ -4,6 +4,9 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+	"github.com/ipld/go-ipld-prime/datamodel"
+	"github.com/ipld/go-ipld-prime/fluent/qp"
+	"github.com/ipld/go-ipld-prime/node/basicnode"
 )
 
 // Links returns the CIDs that an IPFS block links to, in the order of its bytes.
@@ -17,6 +20,24 @@ func Links(b Block) ([]cid.Cid, error) {
 		return nil
 	})
 	return links, err
+}
+
+// LinkList returns a DAG-CBOR node that is a list of links: many roots as one. The error
+// wraps ErrUnsupported if there are too many for an IPFS block.
+func LinkList(links []cid.Cid) (Block, error) {
+	n, err := qp.BuildList(basicnode.Prototype.Any, int64(len(links)), func(la datamodel.ListAssembler) {
+		for _, c := range links {
+			qp.ListEntry(la, link(c))
+		}
+	})
+	if err != nil {
+		return Block{}, err
+	}
+	data, err := EncodeCBOR(n)
+	if err == nil && len(data) > MaxBlockSize {
+		err = fmt.Errorf("%w: a list of %d links is too long", ErrUnsupported, len(links))
+	}
+	return newBlock(codecDC, data), err
 }
 
 // scanLinks calls f for every link of an IPFS block. The name of a link of a

@@ -14,8 +14,9 @@ type Uses struct {
 	// else uses, Shared is how many others they consist of.
 	Sole   []cid.Cid
 	Shared int
-	// Roots are those of the given ones below which one of the documents is.
-	Roots []cid.Cid
+	// Roots are those of the given ones below which one of the documents is, and Kept those
+	// of the kept ones that need raw blocks of them.
+	Roots, Kept []cid.Cid
 }
 
 // Sole finds out what would go if documents went from the DAGs at roots, each of which
@@ -46,11 +47,15 @@ func Sole(ctx context.Context, src Source, documents, roots, kept []cid.Cid) (Us
 	if unread != nil && len(out.Roots) > 0 {
 		return out, unread
 	}
-	for c, err := range Walk(ctx, src, Limits{}, kept...) {
+	w.keep()
+	for _, c := range kept {
+		met, err := w.visit(c, false, 0)
 		if err != nil {
 			return out, err
 		}
-		w.use(c)
+		if met > 0 {
+			out.Kept = append(out.Kept, c)
+		}
 	}
 	for _, c := range leaves {
 		if w.used[c] {
@@ -78,18 +83,43 @@ func Occurrences(ctx context.Context, src Source, documents map[cid.Cid]bool, ro
 	return out, nil
 }
 
+// Needed returns those of some raw IPFS blocks that something at or below roots needs which
+// is none of the documents. A root of which some node cannot be read counts as far as it can.
+// It holds as much as [Sole].
+func Needed(ctx context.Context, src Source, blocks []cid.Cid, documents map[cid.Cid]bool, roots []cid.Cid) ([]cid.Cid, error) {
+	w := newSoleWalk(ctx, src)
+	w.documents = documents
+	for _, c := range blocks {
+		w.used[c] = false
+	}
+	for _, c := range roots {
+		if _, err := w.visit(c, true, 0); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrHash) {
+			return nil, err
+		}
+	}
+	var out []cid.Cid
+	for _, c := range blocks {
+		if w.used[c] {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
 // soleWalk visits every node once that may have links.
 type soleWalk struct {
 	ctx       context.Context
 	src       Source
 	documents map[cid.Cid]bool
 	used      map[cid.Cid]bool // whether something else uses a raw block of theirs
-	// seen is how many of the documents are below a node, as far as directories name them.
+	// seen is how many of the documents are below a node, as far as directories name them;
+	// or how many uses of their raw blocks, if all is kept.
 	seen map[cidKey]uint64
+	kept bool
 }
 
 func newSoleWalk(ctx context.Context, src Source) *soleWalk {
-	return &soleWalk{ctx, src, map[cid.Cid]bool{}, map[cid.Cid]bool{}, map[cidKey]uint64{}}
+	return &soleWalk{ctx, src, map[cid.Cid]bool{}, map[cid.Cid]bool{}, map[cidKey]uint64{}, false}
 }
 
 // add takes the documents, and returns their raw blocks, each once. unread says that a
@@ -114,14 +144,26 @@ func (w *soleWalk) add(documents []cid.Cid) (leaves []cid.Cid, unread, err error
 	return leaves, unread, nil
 }
 
-func (w *soleWalk) use(c cid.Cid) {
-	if _, ok := w.used[c]; ok {
-		w.used[c] = true
-	}
+// keep makes what is visited from here on need its documents.
+func (w *soleWalk) keep() {
+	w.documents, w.seen, w.kept = nil, map[cidKey]uint64{}, true
 }
 
-// visit returns how many of the documents are at or below a node. entry says that the
-// node is reached as what a directory names, or as a root.
+// use notes that something uses a raw block, and returns how often that matters.
+func (w *soleWalk) use(c cid.Cid) uint64 {
+	if _, ok := w.used[c]; !ok {
+		return 0
+	}
+	w.used[c] = true
+	if w.kept {
+		return 1
+	}
+	return 0
+}
+
+// visit returns how many of the documents are at or below a node, or if all is kept how
+// many uses of their raw blocks. entry says that the node is reached as what a directory
+// names, or as a root.
 func (w *soleWalk) visit(c cid.Cid, entry bool, depth int) (met uint64, err error) {
 	if err := CheckCID(c); err != nil {
 		return 0, err
@@ -130,8 +172,7 @@ func (w *soleWalk) visit(c cid.Cid, entry bool, depth int) (met uint64, err erro
 	case entry && w.documents[c]:
 		return 1, nil
 	case codecOf(c) == codecRaw:
-		w.use(c)
-		return 0, nil
+		return w.use(c), nil
 	case depth > DefaultDepth:
 		return 0, fmt.Errorf("%w: more than %d nodes deep", ErrLimit, DefaultDepth)
 	}

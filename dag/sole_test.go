@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -45,6 +46,11 @@ func newShared(t *testing.T) shared {
 	return s
 }
 
+func sortedList(cids ...cid.Cid) []cid.Cid {
+	slices.SortFunc(cids, func(x, y cid.Cid) int { return strings.Compare(x.KeyString(), y.KeyString()) })
+	return cids
+}
+
 // What goes with documents is what nothing else uses, by whatever way.
 func TestSole(t *testing.T) {
 	ctx := context.Background()
@@ -72,6 +78,11 @@ func TestSole(t *testing.T) {
 		if !slices.Equal(got.Sole, c.sole) || got.Shared != c.shared || !slices.Equal(got.Roots, c.with) {
 			t.Errorf("%s: %+v, want %v and %d shared, with %v", name, got, c.sole, c.shared, c.with)
 		}
+	}
+	got, err := Sole(ctx, s, list(s.a), list(s.one), sortedList(s.two, s.one, s.small, s.lone))
+	must(t, err)
+	if want := sortedList(s.two, s.one, s.small); len(got.Sole) > 0 || !slices.Equal(got.Kept, want) {
+		t.Errorf("kept for %v, want %v", got.Kept, want)
 	}
 	counts, err := Occurrences(ctx, s, map[cid.Cid]bool{s.a: true, s.lone: true}, list(s.one, s.two, manifest))
 	must(t, err)

@@ -62,12 +62,14 @@ func isNode(c cid.Cid) bool { return c.Prefix().Codec != cid.Raw }
 
 // mark marks the DAGs at roots, each node once, and returns what is missing of them.
 func (r *Repo) mark(ctx context.Context, marks *segments.Marks, roots []cid.Cid) (missing []cid.Cid, err error) {
+	var gone []cid.Cid
 	for stack := roots; len(stack) > 0; {
 		c := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		links, err := r.markNode(ctx, marks, c)
 		if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
 			if r.isGone(ctx, c) {
+				gone = append(gone, c)
 				continue
 			}
 			if len(missing) < maxMissing {
@@ -81,6 +83,13 @@ func (r *Repo) mark(ctx context.Context, marks *segments.Marks, roots []cid.Cid)
 			return missing, err
 		}
 		stack = append(stack, links...)
+	}
+	if len(gone) > 0 && r.Needed != nil {
+		needed, err := r.Needed(ctx, gone)
+		if err != nil {
+			return missing, err
+		}
+		missing = append(missing, needed[:min(len(needed), maxMissing-len(missing))]...)
 	}
 	return missing, nil
 }

@@ -46,7 +46,15 @@ type Repo struct {
 	// block of one whether it was erased on purpose: if it is not here the gateway answers
 	// 410, and Collect does not miss it. It is set before the repository is used, and
 	// called by many goroutines.
-	Gone    func(context.Context, cid.Cid) bool
+	Gone func(context.Context, cid.Cid) bool
+	// Needed returns those of some IPFS blocks, of which Gone says that they were erased and
+	// which are not here, that something here needs all the same: Collect misses them. If it
+	// is nil there are none.
+	Needed func(context.Context, []cid.Cid) ([]cid.Cid, error)
+	// Keeping, if not nil, is called before a DAG is fetched that is to be pinned. What it
+	// returns pins it: it runs f while nothing is erased, unless something was since then,
+	// when it returns false and the DAG may not be whole any more. It is set as Gone is.
+	Keeping func(context.Context) (keep func(ctx context.Context, f func() error) (bool, error), err error)
 	records records
 }
 
@@ -212,6 +220,14 @@ func (r *Repo) Close() error {
 		err = r.Blocks.Close()
 	}
 	return errors.Join(err, r.lock.Close())
+}
+
+// BeginKeeping calls Keeping.
+func (r *Repo) BeginKeeping(ctx context.Context) (keep func(ctx context.Context, f func() error) (bool, error), err error) {
+	if r.Keeping == nil {
+		return func(_ context.Context, f func() error) (bool, error) { return true, f() }, nil
+	}
+	return r.Keeping(ctx)
 }
 
 // isGone asks Gone for a raw IPFS block.

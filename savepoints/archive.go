@@ -18,8 +18,9 @@ var ErrArchive = errors.New("not an archive of a save point")
 // Export writes a save point as an archive: a CARv1 with two roots, the manifest,
 // whose whole DAG follows depth first, and one raw block that holds the C2SP
 // tlog-proof with the log entry in its extra line. Where documents of it were erased and
-// are not here, their IPFS blocks are left out, and there is one more root for each log
-// entry that says so: a raw block with its proof.
+// are not here, their IPFS blocks are left out, and there is one more root: a raw block with
+// the proof of the log entry that says so or, of several, the list of links to these. The
+// error wraps dag.ErrUnsupported if the list is too long for an IPFS block.
 func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 	a, err := b.archive(ctx, s)
 	if err == nil {
@@ -34,15 +35,15 @@ func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 // archive is what an archive of a save point is made of: the bank's IPFS blocks, and proofs.
 type archive struct {
 	dag.Source
-	proofs  map[cid.Cid][]byte
+	more    map[cid.Cid][]byte // proofs, and what links to them
 	roots   []cid.Cid
 	without []cid.Cid // was erased
 }
 
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
-	a := archive{Source: b.repo.Blocks, proofs: map[cid.Cid][]byte{}, roots: []cid.Cid{s.CID}}
-	a.add(s.Proof)
-	erased, err := b.erased(ctx, s.Origin)
+	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
+	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(s.Proof))}
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil || len(erased) == 0 {
 		return a, err
 	}
@@ -51,25 +52,33 @@ func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 		return a, ctx.Err() // whoever reads what is missing or damaged says so
 	}
 	a.without = without
+	var proofs []cid.Cid
 	for _, key := range records {
 		proof, err := b.erasureProof(ctx, s.Origin, key)
 		if err != nil {
 			return a, err
 		}
-		a.add(proof)
+		proofs = append(proofs, a.put(dag.RawBlock(proof)))
 	}
-	return a, nil
+	if len(proofs) == 1 {
+		a.roots = append(a.roots, proofs[0])
+		return a, nil
+	}
+	list, err := dag.LinkList(proofs)
+	if err == nil {
+		a.roots = append(a.roots, a.put(list))
+	}
+	return a, err
 }
 
-func (a *archive) add(proof []byte) {
-	block := dag.RawBlock(proof)
-	a.proofs[block.CID] = block.Data
-	a.roots = append(a.roots, block.CID)
+func (a *archive) put(block dag.Block) cid.Cid {
+	a.more[block.CID] = block.Data
+	return block.CID
 }
 
 func (a archive) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if proof, ok := a.proofs[c]; ok {
-		return proof, nil
+	if data, ok := a.more[c]; ok {
+		return data, nil
 	}
 	return a.Source.Get(ctx, c)
 }
@@ -94,8 +103,6 @@ func (b *Bank) importFile(ctx context.Context, r io.Reader, policy *anchor.Polic
 		b = b.with(policy)
 	}
 	s, erased, err := b.importArchive(ctx, r, policy, progress, func(Savepoint, archived) error { return nil })
-	if err != nil {
-	}
 	if err != nil {
 		return Savepoint{}, dag.Totals{}, fmt.Errorf("import: %w", err)
 	}
@@ -142,22 +149,54 @@ func (b *Bank) readArchive(ctx context.Context, r io.Reader, policy *anchor.Poli
 	if s.CID != manifest {
 		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
 	}
-	return s, b.importErasures(ctx, s.Origin, car.Roots[2:])
+	return s, b.importErasures(ctx, s, car.Roots[2:])
 }
 
 // importErasures keeps the proofs of what was erased that came with an archive.
-func (b *Bank) importErasures(ctx context.Context, origin string, roots []cid.Cid) error {
-	p, err := b.policy(origin)
+func (b *Bank) importErasures(ctx context.Context, s Savepoint, roots []cid.Cid) error {
+	p, err := b.policy(s.Origin)
 	if err != nil {
 		return err
 	}
-	for _, c := range roots {
-		proof, err := b.repo.Blocks.Get(ctx, c)
+	return erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error {
+		said, _, err := openErasure(p, proof)
 		if err == nil {
-			err = b.putErasure(p, proof)
+			err = ofInstance(said, s.Entry)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: root %s: %w", ErrArchive, c, asTruncated(err))
+			return err
+		}
+		return b.putErasure(p, proof)
+	})
+}
+
+// ofInstance refuses an entry of another instance than a save point of the same log.
+func ofInstance(said *entry.Erase, s entry.Savepoint) error {
+	if said.Instance != s.Instance {
+		return fmt.Errorf("%w: the erasure is of instance %x, the save point of %x", entry.ErrContradiction, said.Instance, s.Instance)
+	}
+	return nil
+}
+
+// erasuresAt calls f with the proofs that the further roots of a file are: each a raw block
+// with one, or a list of links to these.
+func erasuresAt(ctx context.Context, src dag.Source, roots []cid.Cid, f func(proof []byte) error) error {
+	for _, root := range roots {
+		cids := []cid.Cid{root}
+		data, err := src.Get(ctx, root)
+		if err == nil && root.Type() != cid.Raw {
+			cids, err = dag.Links(dag.Block{CID: root, Data: data})
+		}
+		for _, c := range cids {
+			if err == nil {
+				data, err = src.Get(ctx, c)
+			}
+			if err == nil {
+				err = f(data)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%w: root %s: %w", ErrArchive, root, asTruncated(err))
 		}
 	}
 	return nil
@@ -207,7 +246,7 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 		return s, none, asTruncated(err)
 	}
 	for judged := false; ; judged = true {
-		removals, err := b.removals(ctx)
+		keep, err := b.beginFetching(ctx)
 		if err != nil {
 			return s, none, err
 		}
@@ -220,7 +259,7 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 				return s, none, err
 			}
 		}
-		kept, err := b.keepUnlessRemoved(ctx, s, removals)
+		kept, err := keep(ctx, func() error { return b.putReceipt(ctx, s) })
 		if kept || err != nil {
 			return s, v.Erased, err
 		}
@@ -228,26 +267,25 @@ func (b *Bank) adoptForeign(ctx context.Context, src dag.Source, s Savepoint, ju
 	}
 }
 
-// removals returns how often IPFS blocks were erased so far.
-func (b *Bank) removals(ctx context.Context) (int, error) {
+// beginFetching is called before something is read or fetched that is to be kept. What it
+// returns does that while nothing is erased, unless IPFS blocks were erased since then: no
+// pin said yet that they are needed.
+func (b *Bank) beginFetching(ctx context.Context) (keep func(ctx context.Context, f func() error) (bool, error), err error) {
 	if err := b.beginKeeping(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer b.endKeeping()
-	return b.erasures.removals, nil
-}
-
-// keepUnlessRemoved keeps a save point that was verified, unless IPFS blocks were erased
-// meanwhile: no pin said yet that it needs them.
-func (b *Bank) keepUnlessRemoved(ctx context.Context, s Savepoint, removals int) (bool, error) {
-	if err := b.beginKeeping(ctx); err != nil {
-		return false, err
-	}
-	defer b.endKeeping()
-	if b.erasures.removals != removals {
-		return false, nil
-	}
-	return true, b.putReceipt(ctx, s)
+	removals := b.erasures.removals
+	return func(ctx context.Context, f func() error) (bool, error) {
+		if err := b.beginKeeping(ctx); err != nil {
+			return false, err
+		}
+		defer b.endKeeping()
+		if b.erasures.removals != removals {
+			return false, nil
+		}
+		return true, f()
+	}, nil
 }
 
 // asTruncated says of a missing IPFS block that what should have brought it

@@ -91,7 +91,8 @@ func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
 	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1), copying: newTurns()}
 	b.replicas = newReplicas(b)
 	b.erasures = newErasures(b)
-	repo.Gone = b.erasures.gone
+	repo.Gone, repo.Needed = b.erasures.gone, b.needed
+	repo.Keeping = b.beginFetching
 	b.following = &following{logs: map[string]followedLog{}}
 	if err := b.load(ctx); err != nil {
 		return nil, errors.Join(err, repo.Close())

@@ -27,6 +27,17 @@ type Erased struct {
 	// Blocks is how many IPFS blocks the documents consisted of that nothing else needs,
 	// and that are gone now; Kept is how many others need, and are here still.
 	Blocks, Kept int
+	// KeptFor says who else in the repository needs some of these: the bytes are here as long
+	// as one of them is.
+	KeptFor []Keeper
+}
+
+// Keeper is something in a repository that needs bytes of an erased document, and that
+// the erasing log has no say in.
+type Keeper struct {
+	CID    cid.Cid // a save point, or the root of what was pinned
+	Origin string  // of the log that the save point is in; empty if it is an owner's pin
+	Owner  string  // of the pin, as [node.PinInfo] has it
 }
 
 // Erase says in the log that documents of a save point of the bank's own are gone, and
@@ -34,14 +45,16 @@ type Erased struct {
 // in all save points that have the same bytes: it is gone from all of them. Directories
 // and the nodes of large documents stay, and with them every CID and proof: of the document its CID, its
 // name and its length. Raw IPFS blocks stay that another document uses, a log, or a
-// DAG that reaches them otherwise than as this document. Others that have copies remove
-// nothing because of it.
+// DAG that reaches them otherwise than as this document. Nor do bytes go that a save point
+// of another log needs, even of one that the own log took a policy over from, or the pin of
+// another owner: the result names these. Others that have copies remove nothing because of it.
 //
 // The log comes first. A document that it names already is not named again: to erase once
 // more finishes what a crash left, as opening the repository does, and removes what came
 // back, by an import perhaps. Until it is said nothing is removed.
 //
 // The error wraps ErrUsage if the save point is of another log or a document is empty,
+// entry.ErrFrozen if the log would have to say something and is frozen,
 // dag.ErrNoDocument, or node.ErrDamaged: either before anything is done, since some directory cannot be read
 // and so what it needs is not known; or at the end, if a part of a file cannot be read and
 // may hold such bytes.
@@ -53,6 +66,9 @@ func (b *Bank) Erase(ctx context.Context, s Savepoint, paths ...string) (Erased,
 	err := b.write(ctx, func(l *ledger) (err error) {
 		if out.Documents, err = b.documentsAt(ctx, s, paths); err != nil {
 			return err
+		}
+		if l.history.Frozen() && len(l.unsaid(out.Documents)) > 0 {
+			return fmt.Errorf("%w, so it cannot say that anything else is erased: nothing was removed", entry.ErrFrozen)
 		}
 		if err := b.beginKeeping(ctx); err != nil {
 			return err
@@ -94,10 +110,11 @@ func sortCIDs(cids []cid.Cid) []cid.Cid {
 
 // erase says in the log what is not said there yet, and does it. The caller holds keeping.
 func (l *ledger) erase(ctx context.Context, out Erased) (Erased, error) {
-	uses, err := l.b.uses(ctx, out.Documents)
+	uses, keepers, err := l.b.uses(ctx, out.Documents)
 	if err != nil {
 		return out, err
 	}
+	out.KeptFor = keepers
 	if out.Savepoints, err = l.b.receiptsOf(ctx, uses.Roots); err != nil {
 		return out, err
 	}
@@ -116,14 +133,19 @@ func (l *ledger) erase(ctx context.Context, out Erased) (Erased, error) {
 	return out, l.eraseDue(ctx)
 }
 
+// unsaid returns the documents that the log does not name as erased yet.
+func (l *ledger) unsaid(documents []cid.Cid) []cid.Cid {
+	return slices.DeleteFunc(slices.Clone(documents), func(c cid.Cid) bool {
+		_, said := l.history.Erased(c)
+		return said
+	})
+}
+
 // sayErased appends what the log does not say yet, in as few entries as it takes.
 func (l *ledger) sayErased(ctx context.Context, documents []cid.Cid) (indexes []int64, err error) {
 	// Until the heads are stored, nothing else keeps their tiles from being collected.
 	defer l.b.repo.Blocks.Hold().Release()
-	unsaid := slices.DeleteFunc(slices.Clone(documents), func(c cid.Cid) bool {
-		_, said := l.history.Erased(c)
-		return said
-	})
+	unsaid := l.unsaid(documents)
 	for len(unsaid) > 0 {
 		e := &entry.Erase{Common: l.common(), Documents: unsaid[:1]}
 		record, err := entry.Encode(e)
@@ -184,7 +206,7 @@ func (l *ledger) eraseDue(ctx context.Context) error {
 		_, said := l.history.Erased(c)
 		return !said
 	})
-	uses, err := l.b.uses(ctx, documents)
+	uses, _, err := l.b.uses(ctx, documents)
 	if err != nil {
 		return err
 	}
@@ -247,7 +269,7 @@ func (l *ledger) resumeErasing(ctx context.Context) error {
 	if err != nil || len(documents) == 0 {
 		return err
 	}
-	uses, err := l.b.uses(ctx, documents)
+	uses, _, err := l.b.uses(ctx, documents)
 	if err != nil {
 		return err
 	}
@@ -259,25 +281,84 @@ func (l *ledger) resumeErasing(ctx context.Context) error {
 	return nil
 }
 
-// uses finds out what else here needs the bytes of documents.
-func (b *Bank) uses(ctx context.Context, documents []cid.Cid) (dag.Uses, error) {
-	pins, err := b.repo.Pins()
+// uses finds out what else here needs the bytes of documents. They go from the save points
+// of the bank's own log, and from pins of the repository that are no save point's; what
+// other logs and owners keep is theirs.
+func (b *Bank) uses(ctx context.Context, documents []cid.Cid) (dag.Uses, []Keeper, error) {
+	own, keepers, err := b.holders()
 	if err != nil {
-		return dag.Uses{}, err
+		return dag.Uses{}, nil, err
 	}
-	var roots []cid.Cid
-	for _, p := range pins {
-		roots = append(roots, p.CID)
-	}
-	logs, err := b.logRoots(ctx)
+	kept, err := b.logRoots(ctx)
 	if err != nil {
-		return dag.Uses{}, err
+		return dag.Uses{}, nil, err
 	}
-	uses, err := dag.Sole(ctx, b.repo.Blocks, documents, sortCIDs(roots), sortCIDs(logs))
+	for _, k := range keepers {
+		kept = append(kept, k.CID)
+	}
+	uses, err := dag.Sole(ctx, b.repo.Blocks, documents, own, sortCIDs(kept))
 	if errors.Is(err, dag.ErrNotFound) || errors.Is(err, dag.ErrHash) {
 		err = fmt.Errorf("%w: what it needs is not known, and nothing can be removed until it is whole again: %w", ErrDamaged, err)
 	}
-	return uses, err
+	keepers = slices.DeleteFunc(keepers, func(k Keeper) bool { return !slices.Contains(uses.Kept, k.CID) })
+	return uses, keepers, err
+}
+
+// holders returns what is pinned here: for the bank's own log, and for others.
+func (b *Bank) holders() (own []cid.Cid, keepers []Keeper, err error) {
+	pins, err := b.repo.Pins()
+	if err != nil {
+		return nil, nil, err
+	}
+	logs, damaged, err := b.receiptLogs()
+	for _, key := range damaged {
+		if !strings.HasPrefix(key, LogID(b.Origin())[:16]) {
+			err = fmt.Errorf("%w: receipt %s: what it keeps is not known", ErrDamaged, key)
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range pins {
+		if p.Owner != "" {
+			keepers = append(keepers, Keeper{CID: p.CID, Owner: p.Owner})
+			continue
+		}
+		origins := logs[p.CID]
+		if len(origins) == 0 || slices.Contains(origins, b.Origin()) {
+			own = append(own, p.CID)
+		}
+		for _, origin := range origins {
+			if origin != b.Origin() {
+				keepers = append(keepers, Keeper{CID: p.CID, Origin: origin})
+			}
+		}
+	}
+	return sortCIDs(own), keepers, nil
+}
+
+// receiptLogs returns the save points here, trusted or not, with the logs that each is in,
+// and the keys of receipts that are damaged.
+func (b *Bank) receiptLogs() (out map[cid.Cid][]string, damaged []string, err error) {
+	keys, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return nil, nil, err
+	}
+	out = map[cid.Cid][]string{}
+	for _, key := range keys {
+		e, err := b.readReceipt(key)
+		if errors.Is(err, ErrDamaged) {
+			damaged = append(damaged, key)
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if !slices.Contains(out[e.Savepoint], e.Origin) {
+			out[e.Savepoint] = append(out[e.Savepoint], e.Origin)
+		}
+	}
+	return out, damaged, nil
 }
 
 // receiptsOf returns those of some roots that are save points here.

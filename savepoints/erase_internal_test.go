@@ -11,7 +11,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/ipfs/go-cid"
 )
 
@@ -96,5 +98,84 @@ func TestEraseWhileOthersAreVerified(t *testing.T) {
 	// The chunk is back with it, and the rest of ours is not.
 	if v, err := ours.Verify(ctx, s.Savepoint); err != nil || v.Erased.Documents != 1 {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// An entry of another instance, which breaks the rules of its log, excuses nothing, however
+// well it is proven.
+func TestErasureOfAnotherInstance(t *testing.T) {
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := Init(ctx, filepath.Join(t.TempDir(), "bank"), InitOptions{})
+	must(err)
+	t.Cleanup(func() { b.Close() })
+	s, err := b.Take(ctx, oneDocument{"a", "some text"}, TakeOptions{Policy: "p"})
+	must(err)
+	document := dag.RawBlock([]byte("some text")).CID
+	prove := func(instance [16]byte) []byte {
+		t.Helper()
+		e := &entry.Erase{Common: b.ledger.common(), Documents: []cid.Cid{document}}
+		e.Instance = instance
+		record, err := entry.Encode(e)
+		must(err)
+		log, err := anchor.Open(ctx, b.store, b.ledger.signer, anchor.Options{Policy: b.own})
+		must(err)
+		index, _, err := log.Append(ctx, record)
+		must(err)
+		v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, log.Head().Root), b.own.KeyOnly())
+		must(err)
+		proof, err := v.Prove(ctx, index, record)
+		must(err)
+		return proof
+	}
+	proofs := map[bool][]byte{false: prove([16]byte{1}), true: prove(b.instance)}
+	must(b.repo.Blocks.Delete(ctx, document))
+	for _, good := range []bool{false, true} {
+		block := dag.RawBlock(proofs[good])
+		must(b.repo.Blocks.Put(ctx, block))
+		if err := b.importErasures(ctx, s.Savepoint, []cid.Cid{block.CID}); (err == nil) != good {
+			t.Errorf("in an archive, good %t: %v", good, err)
+		}
+		must(b.putErasure(b.own, proofs[good]))
+		if v, err := b.Verify(ctx, s.Savepoint); (err == nil) != good || (v.Erased.Documents == 1) != good {
+			t.Errorf("good %t: %+v, %v", good, v, err)
+		}
+	}
+}
+
+// Documents whose nodes are not here are looked for again only once nodes have come.
+func TestErasuresOfLargeDocuments(t *testing.T) {
+	ctx := context.Background()
+	b, err := Init(ctx, filepath.Join(t.TempDir(), "bank"), InitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	text := strings.Repeat("c", dag.ChunkSize) + "rest"
+	large, _, err := dag.WriteDocument(ctx, dag.Discard, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := dag.RawBlock([]byte("rest")).CID
+	e := b.erasures
+	e.add("log", []cid.Cid{large.CID})
+	if e.gone(ctx, rest) || !e.gone(ctx, large.CID) || e.look {
+		t.Errorf("before: rest %t, large %t, looks again %t", e.gone(ctx, rest), e.gone(ctx, large.CID), e.look)
+	}
+	if _, err := b.Take(ctx, oneDocument{"a", text}, TakeOptions{Policy: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	if !e.goneFrom(ctx, "log", rest) || e.goneFrom(ctx, "other", rest) || len(e.large) > 0 {
+		t.Errorf("after: %t, %t, %d to look for", e.goneFrom(ctx, "log", rest), e.goneFrom(ctx, "other", rest), len(e.large))
+	}
+	// Another log erases the same later.
+	e.add("other", []cid.Cid{large.CID})
+	if !e.goneFrom(ctx, "other", rest) {
+		t.Error("not by the other log")
 	}
 }

@@ -2,12 +2,12 @@ package savepoints
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -49,6 +49,21 @@ func openErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
 	return e, r.Index, nil
 }
 
+// openHeldErasure is openErasure of a proof that was kept before: p may have been another
+// then.
+func (b *Bank) openHeldErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
+	said, index, err := openErasure(p, proof)
+	for _, e := range b.earlier[p.Origin] {
+		if err == nil {
+			break
+		}
+		if then, at, thenErr := openErasure(e, proof); thenErr == nil {
+			said, index, err = then, at, nil
+		}
+	}
+	return said, index, err
+}
+
 // keepErasure proves an entry that erases documents, unless the bank has its proof.
 func (b *Bank) keepErasure(ctx context.Context, v *anchor.View, e anchor.Entry) error {
 	p, err := b.receiptPolicy(v.Head().Origin)
@@ -78,17 +93,14 @@ func (b *Bank) putErasure(p *anchor.Policy, proof []byte) error {
 	if err := b.repo.PutRecord(erasureKind, receiptKey(p.Origin, index), proof); err != nil {
 		return err
 	}
-	b.erasures.add(said.Documents)
+	b.erasures.add(p.Origin, said.Documents)
 	return nil
 }
 
-// erased returns the documents that a log says are erased, as far as the bank knows,
-// each with the key of the record that proves it. A damaged record proves nothing.
-func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, error) {
-	p, err := b.receiptPolicy(origin)
-	if err != nil {
-		return nil, err
-	}
+// erased returns the documents that a log, which is of one instance, says are erased, as far
+// as the bank knows, each with the key of the record that proves it. A damaged record proves
+// nothing, nor does the entry of another instance, which breaks the log's rules.
+func (b *Bank) erased(ctx context.Context, origin string, instance [16]byte) (map[cid.Cid]string, error) {
 	keys, err := b.repo.Records(erasureKind)
 	if err != nil {
 		return nil, err
@@ -101,12 +113,11 @@ func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, e
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		proof, err := b.repo.Record(erasureKind, key)
+		said, err := b.heldErasure(origin, key)
 		if err != nil {
 			return nil, err
 		}
-		said, index, err := openErasure(p, proof)
-		if err != nil || receiptKey(origin, index) != key {
+		if said == nil || said.Instance != instance {
 			continue
 		}
 		for _, c := range said.Documents {
@@ -116,18 +127,46 @@ func (b *Bank) erased(ctx context.Context, origin string) (map[cid.Cid]string, e
 	return out, nil
 }
 
+// heldErasure returns the entry that a record proves, nil if it proves none. What was
+// verified under the policy is not verified again.
+func (b *Bank) heldErasure(origin, key string) (*entry.Erase, error) {
+	p, err := b.receiptPolicy(origin)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := b.repo.Record(erasureKind, key)
+	if err != nil {
+		return nil, err
+	}
+	as := verifiedAs{b.policies[origin], sha256.Sum256(proof)}
+	if said := b.erasures.verified(key, as); said != nil {
+		return said, nil
+	}
+	said, index, err := b.openHeldErasure(p, proof)
+	if err != nil || receiptKey(origin, index) != key {
+		return nil, nil
+	}
+	b.erasures.setVerified(key, as, said)
+	return said, nil
+}
+
 // CountErased returns how many documents of each of some save points their logs say are
 // erased, as far as the bank knows, whether their bytes are here or not. Where nothing was
 // erased it costs next to nothing, else all directories are read, those once that save
 // points have in common.
 func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, error) {
 	out := make([]uint64, len(list))
-	byLog := map[string][]int{}
-	for i, s := range list {
-		byLog[s.Origin] = append(byLog[s.Origin], i)
+	type log struct {
+		origin   string
+		instance [16]byte
 	}
-	for origin, indexes := range byLog {
-		erased, err := b.erased(ctx, origin)
+	byLog := map[log][]int{}
+	for i, s := range list {
+		of := log{s.Origin, s.Entry.Instance}
+		byLog[of] = append(byLog[of], i)
+	}
+	for of, indexes := range byLog {
+		erased, err := b.erased(ctx, of.origin, of.instance)
 		if err != nil {
 			return nil, err
 		}
@@ -153,10 +192,37 @@ func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, err
 	return out, nil
 }
 
+// Returned returns how many documents at paths of a save point the bank's own log says are
+// erased, and are here all the same: they came back with it, or something else keeps them.
+func (b *Bank) Returned(ctx context.Context, s Savepoint) (uint64, error) {
+	if b.own == nil {
+		return 0, nil
+	}
+	erased, err := b.erased(ctx, b.Origin(), b.instance)
+	if err != nil || len(erased) == 0 {
+		return 0, err
+	}
+	here := map[cid.Cid]bool{}
+	for c := range erased {
+		missing, err := dag.Missing(ctx, b.repo.Blocks, c)
+		if err != nil {
+			return 0, err
+		}
+		if len(missing) == 0 {
+			here[c] = true
+		}
+	}
+	counts, err := dag.Occurrences(ctx, b.repo.Blocks, here, []cid.Cid{s.Manifest.State})
+	if err != nil {
+		return 0, fmt.Errorf("count erased documents: %w", err)
+	}
+	return counts[0], nil
+}
+
 // judge says which documents of a save point may be missing, and notes those that are.
 type judge struct {
 	b      *Bank
-	origin string
+	of     entry.Savepoint
 	erased map[cid.Cid]string // nil until something is missing
 	found  Verified
 }
@@ -164,7 +230,7 @@ type judge struct {
 func (j *judge) mayLack(ctx context.Context, doc dag.Document) (bool, error) {
 	if j.erased == nil {
 		var err error
-		if j.erased, err = j.b.erased(ctx, j.origin); err != nil {
+		if j.erased, err = j.b.erased(ctx, j.of.Origin, j.of.Instance); err != nil {
 			return false, err
 		}
 		j.found.Without = map[cid.Cid]bool{}
@@ -186,7 +252,7 @@ func (b *Bank) gaps(ctx context.Context, s Savepoint) (missing []cid.Cid, record
 	if err != nil || len(found) == 0 {
 		return nil, nil, err == nil, err
 	}
-	erased, err := b.erased(ctx, s.Origin)
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil {
 		return nil, nil, false, err
 	}
@@ -232,94 +298,21 @@ func (b *Bank) onlyErased(ctx context.Context, v *anchor.View, s Savepoint) (boo
 	return ok, err
 }
 
-// keepErasures keeps the proofs of what a log says is erased.
+// keepErasures keeps the proofs of what a log says is erased. Those that it kept before are
+// not looked at again.
 func (b *Bank) keepErasures(ctx context.Context, v *anchor.View, given givenUp) error {
+	origin := v.Head().Origin
+	kept := b.erasures.keptUpTo(b.policies[origin])
 	for _, e := range given.erased {
+		if e.Index < kept {
+			continue
+		}
 		if err := b.keepErasure(ctx, v, e); err != nil {
 			return fmt.Errorf("log entry %d: %w", e.Index, err)
 		}
 	}
-	return nil
-}
-
-// erasures knows which IPFS blocks are missing on purpose, for those who only have to say
-// so: of all logs, trusted or not. It is shared by all views of a bank.
-type erasures struct {
-	b *Bank
-
-	mu     sync.Mutex
-	loaded bool
-	large  map[cid.Cid]bool // documents whose blocks are not known yet
-	known  map[cid.Cid]bool // documents, and their raw blocks
-
-	// removals counts the times at which IPFS blocks were removed. Guarded by keeping.
-	removals int
-}
-
-func newErasures(b *Bank) *erasures {
-	return &erasures{b: b, large: map[cid.Cid]bool{}, known: map[cid.Cid]bool{}}
-}
-
-func (e *erasures) add(documents []cid.Cid) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.addLocked(documents)
-}
-
-func (e *erasures) addLocked(documents []cid.Cid) {
-	for _, c := range documents {
-		if c.Type() != cid.Raw && !e.known[c] {
-			e.large[c] = true
-		}
-		e.known[c] = true
-	}
-}
-
-// gone reports whether a document, or the one that a raw IPFS block is part of, was erased.
-func (e *erasures) gone(ctx context.Context, c cid.Cid) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.loaded {
-		e.loaded = e.load() == nil
-	}
-	for doc := range e.large {
-		var leaves []cid.Cid
-		for part, err := range dag.Walk(ctx, e.b.repo.Blocks, dag.Limits{}, doc) {
-			if err != nil {
-				leaves = nil // its nodes have not come yet
-				break
-			}
-			if part.Type() == cid.Raw {
-				leaves = append(leaves, part)
-			}
-		}
-		if leaves != nil {
-			delete(e.large, doc)
-			e.addLocked(leaves)
-		}
-	}
-	return e.known[c]
-}
-
-func (e *erasures) load() error {
-	keys, err := e.b.repo.Records(erasureKind)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		proof, err := e.b.repo.Record(erasureKind, key)
-		if err != nil {
-			return err
-		}
-		_, record, err := anchor.ProofRecord(proof)
-		if err != nil {
-			continue
-		}
-		if said, err := entry.Decode(record); err == nil {
-			if said, ok := said.(*entry.Erase); ok {
-				e.addLocked(said.Documents)
-			}
-		}
+	if n := len(given.erased); n > 0 {
+		b.erasures.setKept(b.policies[origin], given.erased[n-1].Index+1)
 	}
 	return nil
 }

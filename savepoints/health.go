@@ -137,12 +137,9 @@ func (a *asking) close() {
 func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 	item := replication.Item{Root: s.CID}
 	if full, err := a.b.withManifest(ctx, s); err == nil {
-		s = full
-		if item, err = a.b.Item(ctx, s); err != nil {
-			return Checked{}, err
-		}
+		s, item = full, sought(full)
 	}
-	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks, a.gone(ctx))
+	sample, ownErr := sampleDAG(ctx, a.b.repo.Blocks, s.CID, a.o.Blocks, a.gone(ctx, s.Origin))
 	if ownErr != nil {
 		sample = nil // the bank does not know what else there is to ask for
 	} else {
@@ -152,7 +149,7 @@ func (a *asking) check(ctx context.Context, s Savepoint) (Checked, error) {
 	answers := make([]answer, len(places))
 	var wg sync.WaitGroup
 	for i, p := range places {
-		wg.Go(func() { answers[i] = a.ask(ctx, p, item, sample) })
+		wg.Go(func() { answers[i] = a.ask(ctx, p, item, sample, a.gone(ctx, s.Origin)) })
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
@@ -287,11 +284,11 @@ func (a *asking) place(p replication.Place) *asked {
 	return kept
 }
 
-// gone reports of IPFS blocks whether they need not be anywhere: they were erased, and are
-// not here either.
-func (a *asking) gone(ctx context.Context) func(cid.Cid) bool {
+// gone reports of IPFS blocks of a log's save points whether they need not be anywhere: that
+// log erased them, and they are not here either.
+func (a *asking) gone(ctx context.Context, origin string) func(cid.Cid) bool {
 	return func(c cid.Cid) bool {
-		if !a.b.erasures.gone(ctx, c) {
+		if !a.b.erasures.goneFrom(ctx, origin, c) {
 			return false
 		}
 		here, err := a.b.repo.Blocks.Has(ctx, c)
@@ -303,9 +300,9 @@ func (a *asking) limit(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, a.o.Timeout, fmt.Errorf("%w: no answer within %s", node.ErrUnreachable, a.o.Timeout))
 }
 
-// ask asks one place, for a sample, or for what it shows itself to have if there is none.
-// What was silent once is not waited for again.
-func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sample []cid.Cid) answer {
+// ask asks one place, for a sample, or for what it shows itself to have if there is none, but not for what
+// is gone. What was silent once is not waited for again.
+func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sample []cid.Cid, gone func(cid.Cid) bool) answer {
 	if p.down != nil {
 		return answer{p.Name(), p.who, p.down}
 	}
@@ -313,7 +310,7 @@ func (a *asking) ask(ctx context.Context, p *asked, item replication.Item, sampl
 	defer cancel()
 	var err error
 	if sample == nil {
-		err = probe(limited, p, item, a.o.Blocks, a.gone(ctx))
+		err = probe(limited, p, item, a.o.Blocks, gone)
 	} else {
 		err = replication.Serves(limited, p, item, sample)
 	}

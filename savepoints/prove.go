@@ -65,7 +65,7 @@ func (b *Bank) erasureAt(ctx context.Context, s Savepoint, path string) ([]byte,
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
-	erased, err := b.erased(ctx, s.Origin)
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil || erased[doc.Link.CID] == "" {
 		return nil, err // whoever reads what is missing says so
 	}
@@ -103,7 +103,7 @@ func (b *Bank) erasureProof(ctx context.Context, origin, key string) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	_, index, err := openErasure(p, proof)
+	_, index, err := b.openHeldErasure(p, proof)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 	if err := out.Entry.Agrees(out.Manifest, out.CID, entry.Naming{Private: p.PrivateIDs}); err != nil {
 		return Proven{}, err
 	}
-	erased, err := erasuresIn(ctx, p, car)
+	erased, err := erasuresIn(ctx, p, car, out.Entry)
 	if err != nil {
 		return Proven{}, err
 	}
@@ -220,24 +220,24 @@ func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path st
 
 // erasuresIn reads the entries that the further roots of a file prove, and returns which
 // documents they erase, each with the index of the first entry that does.
-func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof) (map[cid.Cid]int64, error) {
+func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof, s entry.Savepoint) (map[cid.Cid]int64, error) {
 	erased := map[cid.Cid]int64{}
-	for _, root := range car.Roots[2:] {
-		proof, err := car.Get(ctx, root)
-		if err != nil {
-			return nil, asTruncated(err)
-		}
+	err := erasuresAt(ctx, car, car.Roots[2:], func(proof []byte) error {
 		said, index, err := openErasure(p, proof)
+		if err == nil {
+			err = ofInstance(said, s)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: root %s: %w", ErrArchive, root, err)
+			return err
 		}
 		for _, c := range said.Documents {
 			if _, ok := erased[c]; !ok {
 				erased[c] = index
 			}
 		}
-	}
-	return erased, nil
+		return nil
+	})
+	return erased, err
 }
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).

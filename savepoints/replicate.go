@@ -147,17 +147,21 @@ func (b *Bank) Item(ctx context.Context, s Savepoint) (replication.Item, error) 
 	if err != nil {
 		return replication.Item{}, err
 	}
+	item := sought(s)
+	item.Roots, item.Without = a.roots, a.without
+	item.Write = func(ctx context.Context, w io.Writer) error { return b.Export(ctx, s, w) }
+	return item, nil
+}
+
+// sought is the item of a save point, whose manifest has been read, for who only looks for
+// it: its archive may not be makeable yet.
+func sought(s Savepoint) replication.Item {
 	m := s.Manifest
-	item := replication.Item{
-		Root:  s.CID,
-		Name:  fmt.Sprintf("%s-%d", m.Policy.ID, m.Sequence),
-		Roots: a.roots, Without: len(a.without),
-		Write: func(ctx context.Context, w io.Writer) error { return b.Export(ctx, s, w) },
-	}
+	item := replication.Item{Root: s.CID, Name: fmt.Sprintf("%s-%d", m.Policy.ID, m.Sequence)}
 	if m.Parent != nil {
 		item.Previous = m.Parent.Savepoint
 	}
-	return item, nil
+	return item
 }
 
 // ErrNotReplicated: a save point is not yet at a target where it should be.

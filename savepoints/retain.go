@@ -104,24 +104,33 @@ func (b *Bank) heldBeside(old []Savepoint) (map[string]bool, error) {
 		if ours[key] {
 			continue
 		}
-		proof, err := b.repo.Record(receiptKind, key)
+		e, err := b.readReceipt(key)
 		if err != nil {
 			return nil, err
-		}
-		index, record, err := anchor.ProofRecord(proof)
-		var e entry.Savepoint
-		if err == nil {
-			e, err = entry.DecodeSavepoint(record)
-		}
-		if err == nil && receiptKey(e.Origin, index) != key {
-			err = errors.New("it is of another entry")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
 		}
 		held[e.Savepoint.KeyString()] = true
 	}
 	return held, nil
+}
+
+// readReceipt returns the entry that a receipt is of, believed or not.
+func (b *Bank) readReceipt(key string) (entry.Savepoint, error) {
+	proof, err := b.repo.Record(receiptKind, key)
+	if err != nil {
+		return entry.Savepoint{}, err
+	}
+	index, record, err := anchor.ProofRecord(proof)
+	var e entry.Savepoint
+	if err == nil {
+		e, err = entry.DecodeSavepoint(record)
+	}
+	if err == nil && receiptKey(e.Origin, index) != key {
+		err = errors.New("it is of another entry")
+	}
+	if err != nil {
+		return e, fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+	}
+	return e, nil
 }
 
 // collection is what a follower remembers of giving space back.

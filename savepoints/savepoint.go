@@ -100,6 +100,7 @@ func (b *Bank) putReceipt(ctx context.Context, s Savepoint) error {
 	if err := b.repo.PutRecord(receiptKind, key, s.Proof); err != nil {
 		return err
 	}
+	b.erasures.came()
 	b.replicas.queue.Wake()
 	return nil
 }
@@ -362,7 +363,7 @@ func (b *Bank) verifyState(ctx context.Context, src dag.Source, s Savepoint) (Ve
 		return Verified{}, err
 	}
 	m := s.Manifest
-	j := judge{b: b, origin: s.Origin}
+	j := judge{b: b, of: s.Entry}
 	t, err := dag.VerifyStateWithout(ctx, src, m.State, m.Totals, func(doc dag.Document) (bool, error) { return j.mayLack(ctx, doc) })
 	v := j.found
 	v.Totals = t

@@ -39,7 +39,8 @@ The log's newest head at the sources is verified under the trust policy, the
 entry by its inclusion proof, and every byte by its CID. Where the trust policy
 names witnesses they are asked whether they know of anything newer. A fetch that
 was interrupted goes on where it was. Documents that no source has are no failure if
-the log says that they were erased. A repository is made if there is none.
+the log says that they were erased. What this repository's own log erased comes back if a
+source still has it; the result says so ("returned"), and "erase" has to be run again. A repository is made if there is none.
 
 SOURCE is the URL of a gateway, a multiaddr with /p2p/, a folder of a repository,
 an archive, or /ipns/NAME or /ipfs/LOG-ROOT of the log, for which the other sources are
@@ -62,12 +63,24 @@ comes from the other sources.`,
 				}
 				out := fetchedJSON{newSavepointJSON(s.Savepoint), s.Freshness}
 				out.Erased = s.Erased.Documents
+				if out.Returned, err = e.returned(cmd.Context(), t.Bank, s.Savepoint); err != nil {
+					return err
+				}
 				return e.result(out, "%s\n", s.CID)
 			})
 		},
 	}
 	o.add(cmd, "one is needed")
 	return cmd
+}
+
+// returned counts what came back that was erased here, and tells of it.
+func (e *env) returned(ctx context.Context, b *savepoints.Bank, s savepoints.Savepoint) (uint64, error) {
+	n, err := b.Returned(ctx, s)
+	if n > 0 {
+		e.note("%d documents that log %s says are erased are HERE AGAIN with %s: to remove their bytes run \"erase\" once more", n, b.Origin(), s.CID)
+	}
+	return n, err
 }
 
 // fetch is shared with restore.

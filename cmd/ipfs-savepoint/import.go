@@ -13,7 +13,11 @@ func (e *env) importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE.car --trust FILE",
 		Short: "Verify an exported save point and keep it in the repository",
-		Args:  exactArgs(1),
+		Long: `Verify an exported save point and keep it in the repository.
+
+What this repository's own log erased comes back if the file still has it; the result
+says so ("returned"), and "erase" has to be run again.`,
+		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(e.path(args[0]))
 			if err != nil {
@@ -38,6 +42,9 @@ func (e *env) importCommand() *cobra.Command {
 				}
 				out := newSavepointJSON(s)
 				out.Erased = erased[0]
+				if out.Returned, err = e.returned(cmd.Context(), t.Bank, s); err != nil {
+					return err
+				}
 				return e.result(out, "%s\n", s.CID)
 			})
 		},

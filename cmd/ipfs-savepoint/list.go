@@ -25,9 +25,11 @@ type savepointJSON struct {
 	Time      string   `json:"time"`
 	Documents uint64   `json:"documents"`
 	Erased    uint64   `json:"erased,omitempty"` // of the documents, as the log says; fetched: that did not come
-	Bytes     uint64   `json:"bytes"`
-	Origin    string   `json:"origin"`
-	LogIndex  int64    `json:"logIndex"`
+	// Returned is how many documents came that this repository's own log erased.
+	Returned uint64 `json:"returned,omitempty"`
+	Bytes    uint64 `json:"bytes"`
+	Origin   string `json:"origin"`
+	LogIndex int64  `json:"logIndex"`
 }
 
 func newSavepointJSON(s savepoints.Savepoint) savepointJSON {

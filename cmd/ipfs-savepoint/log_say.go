@@ -23,7 +23,11 @@ func (e *env) logFreezeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "freeze --for-ever",
 		Short: "End the log: nothing can ever be appended to it",
-		Args:  exactArgs(0),
+		Long: `End the log: nothing can ever be appended to it.
+
+No save point can be taken any more, none be retired, and no document be erased that the
+log does not name as erased already: what personal data must go has to go before.`,
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
 				return usagef("a frozen log takes no save point any more, and cannot be unfrozen; --for-ever says that this is meant")

@@ -114,14 +114,17 @@ func (e *env) namesPlaces(file string) bool {
 // find gets the save point from the sources, or, if there are none, from the repository
 // or the places that the trust policy names.
 func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, o fetchFlags) (savepoints.Fetched, error) {
-	if len(o.from) > 0 {
-		return e.fetch(ctx, t, ref, o)
+	if len(o.from) == 0 {
+		s, err := t.Resolve(ctx, ref, t.logOf(""))
+		if !errors.Is(err, savepoints.ErrNotFound) || o.trust == "" || !savepoints.NamesPlaces(t.policy) {
+			return savepoints.Fetched{Savepoint: s, Freshness: savepoints.FreshnessUnknown}, err
+		}
 	}
-	s, err := t.Resolve(ctx, ref, t.logOf(""))
-	if errors.Is(err, savepoints.ErrNotFound) && o.trust != "" && savepoints.NamesPlaces(t.policy) {
-		return e.fetch(ctx, t, ref, o)
+	s, err := e.fetch(ctx, t, ref, o)
+	if err == nil {
+		_, err = e.returned(ctx, t.Bank, s.Savepoint)
 	}
-	return savepoints.Fetched{Savepoint: s, Freshness: savepoints.FreshnessUnknown}, err
+	return s, err
 }
 
 func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string, withoutErased bool) error {

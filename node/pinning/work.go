@@ -49,12 +49,30 @@ func (s *Server) next() *request {
 }
 
 // try fetches the DAG of a request and pins it. The caller holds mu, which is free
-// while it is fetched.
+// while it is fetched. What was erased meanwhile is fetched again.
 func (s *Server) try(ctx context.Context, r *request) {
 	defer s.repo.Blocks.Hold().Release()
 	s.mu.Unlock()
-	err := s.fetch(ctx, r)
+	defer s.mu.Lock()
+	for done := false; !done; {
+		keep, err := s.repo.BeginKeeping(ctx)
+		if err == nil {
+			err = s.fetch(ctx, r)
+		}
+		if err == nil {
+			done, err = keep(ctx, func() error { s.finish(ctx, r, nil); return nil })
+		}
+		if err != nil {
+			s.finish(ctx, r, err)
+			done = true
+		}
+	}
+}
+
+// finish records how a try to fetch the DAG of a request ended, and pins it if err is nil.
+func (s *Server) finish(ctx context.Context, r *request, err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, gone := s.find(r.ID); gone != nil {
 		return // deleted meanwhile; what came is garbage
 	}

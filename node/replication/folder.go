@@ -45,8 +45,8 @@ func (f *folder) check() error {
 	return nil
 }
 
-// Push writes the file, unless it is there and whole. A file that is neither is
-// replaced, by one that has been read back.
+// Push writes the file, unless it is there and whole; it may have more of what was erased
+// than the item has. Any other file is replaced, by one that has been read back.
 func (f *folder) Push(ctx context.Context, item Item) error {
 	return f.io.do(ctx, func(ctx context.Context, moved func()) error { return f.push(ctx, item, moved) })
 }
@@ -119,8 +119,9 @@ func writeTemporary(ctx context.Context, path string, write func(context.Context
 	return file.Name(), nil
 }
 
-// readWhole reads a CAR file and returns nil if it has the roots of an item and all that
-// there is below them, every byte of it right.
+// readWhole reads a CAR file and returns nil if it is an item's, and has all that there is
+// below its roots, every byte of it right, but for what the item is without. One that lacks
+// less has other roots after the first two, which say why.
 func readWhole(ctx context.Context, path string, item Item, moved func()) error {
 	file, err := openRegular(path)
 	if err != nil {
@@ -131,14 +132,23 @@ func readWhole(ctx context.Context, path string, item Item, moved func()) error 
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(car.Roots, item.Roots) {
+	first := min(2, len(item.Roots))
+	if len(car.Roots) < first || !slices.Equal(car.Roots[:first], item.Roots[:first]) {
 		return fmt.Errorf("%w: it has other roots", dag.ErrMalformed)
 	}
-	got, err := car.CopyDAG(ctx, dag.Discard, item.Roots, nil)
-	if err == nil && got.Linked > uint64(item.Without) {
-		err = fmt.Errorf("%w: %d IPFS blocks are missing", dag.ErrTruncated, got.Linked)
+	if _, err := car.CopyDAG(ctx, dag.Discard, car.Roots, nil); err != nil {
+		return err
 	}
-	return err
+	lacks := car.Lacking()
+	mayLack := map[cid.Cid]bool{}
+	for _, c := range item.Without {
+		mayLack[c] = true
+	}
+	unexplained := slices.ContainsFunc(lacks, func(c cid.Cid) bool { return !mayLack[c] })
+	if unexplained || len(lacks) > 0 && len(car.Roots) != len(item.Roots) {
+		return fmt.Errorf("%w: %d IPFS blocks are missing", dag.ErrTruncated, len(lacks))
+	}
+	return nil
 }
 
 // openRegular opens a regular file to read. Another kind of file might never be opened

@@ -237,13 +237,39 @@ func TestWithout(t *testing.T) {
 		return dag.WritePartialCAR(ctx, w, blocks, []cid.Cid{lacking}, item.Roots...)
 	}
 	mustBe(t, f.Push(ctx, item), dag.ErrTruncated)
-	item.Without = 1
+	item.Without = []cid.Cid{dag.RawBlock([]byte("document 8")).CID}
+	mustBe(t, f.Push(ctx, item), dag.ErrTruncated)
+	item.Without = []cid.Cid{lacking}
 	must(t, f.Push(ctx, item))
 	if got := names(t, f.dir); len(got) != 1 {
 		t.Errorf("the folder holds %v", got)
 	}
+	read := func() []byte {
+		data, err := os.ReadFile(f.path(item))
+		must(t, err)
+		return data
+	}
+	gap := read()
+	withGap := item.Write
 	item.Write = whole
 	must(t, f.Push(ctx, item)) // it is whole as it is
+	if !bytes.Equal(read(), gap) {
+		t.Error("it was written again")
+	}
+
+	// One that has everything stays, also if a further root says why the new one has not;
+	// one that is damaged does not.
+	must(t, os.WriteFile(f.path(item), carOf(t, item), 0o600))
+	item.Write = withGap
+	must(t, f.Push(ctx, item))
+	if bytes.Equal(read(), gap) {
+		t.Error("the last good copy was replaced")
+	}
+	must(t, os.WriteFile(f.path(item), read()[:len(gap)], 0o600))
+	must(t, f.Push(ctx, item))
+	if !bytes.Equal(read(), gap) {
+		t.Error("a damaged file was left")
+	}
 
 	s, k := newStandIn(t, blocks)
 	mustBe(t, k.Push(ctx, item), ErrRefused)

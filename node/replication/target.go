@@ -38,9 +38,10 @@ type Item struct {
 	// Roots are those of the CAR file that Write writes: the DAG, and
 	// whatever else makes the file useful alone. The first one is Root.
 	Roots []cid.Cid
-	// Without is how many of the DAG's IPFS blocks nobody can have, since they were
-	// erased on purpose. A target that keeps whole DAGs only then refuses.
-	Without int
+	// Without are those of the DAG's IPFS blocks that Write does not write, since they
+	// were erased on purpose. A target that keeps whole DAGs only then refuses; one that
+	// has more than Write gives keeps it.
+	Without []cid.Cid
 	Write   func(ctx context.Context, w io.Writer) error
 }
 
@@ -166,10 +167,10 @@ func unreachable(ctx context.Context, err error) error {
 
 // refuseWithout says of an item that is not whole that a target cannot keep it.
 func refuseWithout(item Item) error {
-	if item.Without == 0 {
+	if len(item.Without) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %d IPFS blocks of %s were erased on purpose, and only whole DAGs can be pinned", ErrRefused, item.Without, item.Root)
+	return fmt.Errorf("%w: %d IPFS blocks of %s were erased on purpose, and only whole DAGs can be pinned", ErrRefused, len(item.Without), item.Root)
 }
 
 // asAnswer is the error of an HTTP status other than 200: of the whole target, or of
