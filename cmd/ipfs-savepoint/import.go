@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
@@ -32,12 +31,12 @@ func (e *env) importCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				erased, err := t.CountErased(cmd.Context(), []savepoints.Savepoint{s})
+				erased, err := e.erasedByLog(cmd.Context(), t.Bank, s)
 				if err != nil {
 					return err
 				}
 				out := newSavepointJSON(s)
-				out.Erased = erased[0]
+				out.ErasedByLog = erased[0]
 				return e.result(out, "%s\n", s.CID)
 			})
 		},
