@@ -104,8 +104,8 @@ func TestFaultySigner(t *testing.T) {
 	}
 }
 
-// A panic in Admit is the caller's whose record it was; who waited with it learns that its
-// record may not be in the log.
+// A panic in Admit is that of whoever commits; who waited with it learns that its record
+// may not be in the log.
 func TestPanicUnderGroupCommit(t *testing.T) {
 	gate, in := make(chan struct{}), make(chan struct{}, 1)
 	store, k := newMemStore(), newKey(t, "log.example/panic")

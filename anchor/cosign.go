@@ -48,7 +48,7 @@ const clockSkew = 5 * time.Minute
 const cosignTries = 4
 
 // stragglers is how long witnesses are waited for that a quorum does without.
-const stragglers = 250 * time.Millisecond
+const stragglers = time.Second
 
 var errEnough = errors.New("others made the quorum before it answered")
 
@@ -68,8 +68,8 @@ type Cosigned struct {
 }
 
 // Cosign asks all witnesses at once to cosign the view's head, and returns it with
-// their cosignatures once p is satisfied and the others had a moment more. known is the size that the witnesses are
-// believed to have seen; they say so if they have not. Each cosignature counts only
+// their cosignatures once p is satisfied and the others had a second more. known is the
+// size that the witnesses are believed to have seen; they say so if they have not. Each cosignature counts only
 // if the witness made it just now: so a quorum of them also says that no witness of
 // it has seen a larger tree.
 //
@@ -80,7 +80,7 @@ type Cosigned struct {
 // reason of each. The reports are there in any case.
 func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known int64) (Cosigned, error) {
 	out := Cosigned{Reports: make([]WitnessReport, len(witnesses))}
-	lines := make([][]byte, len(witnesses))
+	lines, late := make([][]byte, len(witnesses)), make([][]byte, len(witnesses))
 	// Whoever is asked in vain must not hold up what needs no more signatures.
 	asking, enough := context.WithCancelCause(ctx)
 	defer enough(nil)
@@ -90,7 +90,7 @@ func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known
 			r := &out.Reports[i]
 			r.Witness = w.Name()
 			if lines[i], r.Err = v.ask(asking, w, known); r.Err == nil {
-				lines[i], r.Time, r.Err = v.freshLines(p, lines[i])
+				lines[i], late[i], r.Time, r.Err = v.freshLines(p, lines[i])
 			} else if errors.Is(context.Cause(asking), errEnough) && errors.Is(r.Err, context.Canceled) {
 				r.Err = fmt.Errorf("%w: %w", ErrUnavailable, errEnough)
 			}
@@ -126,7 +126,11 @@ func (v *View) Cosign(ctx context.Context, p *Policy, witnesses []Witness, known
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
-		return out, fmt.Errorf("%w: log %s, size %d: %w", ErrNoQuorum, v.head.Origin, v.head.Size, cmp.Or(err, verifyErr))
+		err = cmp.Or(err, verifyErr)
+		if _, lateErr := verifyCheckpoint(p, append(signed, bytes.Join(late, nil)...)); lateErr == nil {
+			err = fmt.Errorf("%w: %w", ErrClock, err)
+		}
+		return out, fmt.Errorf("%w: log %s, size %d: %w", ErrNoQuorum, v.head.Origin, v.head.Size, err)
 	}
 	out.Head = h
 	return out, nil
@@ -157,31 +161,33 @@ func (v *View) ask(ctx context.Context, w Witness, old int64) ([]byte, error) {
 }
 
 // freshLines returns those signature lines that a witness of the policy made of the
-// head just now.
-func (v *View) freshLines(p *Policy, lines []byte) ([]byte, time.Time, error) {
+// head just now; late are those of another time, which come with ErrStale.
+func (v *View) freshLines(p *Policy, lines []byte) (fresh, late []byte, made time.Time, err error) {
 	text, _, _ := bytes.Cut(v.head.Checkpoint, []byte("\n\n"))
 	signed := append(append(bytes.Clone(text), "\n\n"...), lines...)
 	if len(signed) > MaxCheckpointSize {
-		return nil, time.Time{}, fmt.Errorf("%w: an answer of %d bytes", ErrUntrusted, len(lines))
+		return nil, nil, time.Time{}, fmt.Errorf("%w: an answer of %d bytes", ErrUntrusted, len(lines))
 	}
 	n, err := note.Open(signed, p.witnessVerifiers())
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
+		return nil, nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
 	}
-	var fresh []byte
-	var made time.Time
 	for _, s := range n.Sigs {
 		at, err := torchwood.CosignatureTimestamp(s)
 		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
+			return nil, nil, time.Time{}, fmt.Errorf("%w: cosignature: %w", ErrUntrusted, err)
 		}
 		made = time.Unix(at, 0)
 		if d := time.Since(made); d > clockSkew || d < -clockSkew {
-			return nil, time.Time{}, fmt.Errorf("%w: cosignature of %s, which is not now", ErrStale, made.UTC().Format(time.RFC3339))
+			late = append(late, signatureLine(s)...)
+			continue
 		}
 		fresh = append(fresh, signatureLine(s)...)
 	}
-	return fresh, made, nil
+	if late != nil {
+		return nil, late, time.Time{}, fmt.Errorf("%w: cosignature of %s, which is not now", ErrStale, made.UTC().Format(time.RFC3339))
+	}
+	return fresh, nil, made, nil
 }
 
 func signatureLine(s note.Signature) string { return "\u2014 " + s.Name + " " + s.Base64 + "\n" }

@@ -32,6 +32,9 @@ var (
 	ErrNoQuorum = errors.New("no quorum of witnesses")
 	// ErrStale: nobody who must be believed says that a head is the newest.
 	ErrStale = errors.New("log head may be stale")
+	// ErrClock: the cosignatures of a quorum of witnesses are of another time than this
+	// machine's clock says. It comes with ErrNoQuorum.
+	ErrClock = errors.New("clocks of this machine and of witnesses disagree")
 	// ErrNoLog: the store holds no head of this log.
 	ErrNoLog = errors.New("no such log")
 	// ErrHeadChanged: somebody else moved the stored head.

@@ -56,7 +56,7 @@ type Log struct {
 
 	signed atomic.Pointer[signedHead] // the newest
 
-	publishing sync.Mutex // held while the published head is moved
+	publishing chan struct{} // holds one token while the published head is moved
 	published  atomic.Pointer[stored]
 }
 
@@ -81,7 +81,7 @@ func Open(ctx context.Context, store Store, signer Signer, opts Options) (*Log, 
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	l := &Log{store: store, signer: signer, policy: keyPolicy(signer.Verifier()), opts: opts}
+	l := &Log{store: store, signer: signer, policy: keyPolicy(signer.Verifier()), opts: opts, publishing: make(chan struct{}, 1)}
 	if opts.Policy != nil && opts.Policy.Origin != signer.Name() {
 		return nil, &PolicyError{Err: fmt.Errorf("it is of log %q, not %q", opts.Policy.Origin, signer.Name())}
 	}

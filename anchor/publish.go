@@ -19,8 +19,12 @@ func (l *Log) Publish(ctx context.Context, witnesses []Witness) (Cosigned, error
 	if !l.witnessed() {
 		return Cosigned{Head: l.Head()}, nil
 	}
-	l.publishing.Lock()
-	defer l.publishing.Unlock()
+	select {
+	case l.publishing <- struct{}{}:
+		defer func() { <-l.publishing }()
+	case <-ctx.Done():
+		return Cosigned{}, fmt.Errorf("publish log %s: %w", l.signer.Name(), ctx.Err())
+	}
 	signed, published := l.signed.Load(), l.published.Load()
 	v := newView(LocalFetcher(l.store, signed.Root), signed.Head)
 	out, err := v.Cosign(ctx, l.opts.Policy, witnesses, published.Size)

@@ -35,6 +35,11 @@ func (b *Bank) openArchived(ctx context.Context, s Savepoint) (archived, error) 
 	if err != nil {
 		return archived{}, err
 	}
+	if b.ledger != nil && s.Origin == b.Origin() && b.LogError() == nil {
+		if err := b.ledger.has(ctx, r.Head); err != nil {
+			return archived{}, err
+		}
+	}
 	v, err := anchor.OpenViewAt(ctx, noTiles{}, p.KeyOnly(), r.Head.Checkpoint)
 	if err != nil {
 		return archived{}, err

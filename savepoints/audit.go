@@ -232,7 +232,7 @@ func (a *audit) sightings(ctx context.Context) error {
 	a.r.Ledger = &LedgerReport{Topic: t.policy.Topic.ID, Last: t.report.Agreed.Sequence, Err: t.err}
 	for _, h := range t.heads {
 		if err := a.v.Extends(ctx, h); err != nil {
-			return fmt.Errorf("topic %s: %w", t.policy.Topic.ID, err)
+			return a.b.notOurs(h.Origin, fmt.Errorf("topic %s: %w", t.policy.Topic.ID, err))
 		}
 		a.r.Ledger.Heads++
 	}

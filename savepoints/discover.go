@@ -242,12 +242,12 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *
 			return err
 		case d.Head.Size > own.Head().Size:
 			if err := best.view.Extends(ctx, own.Head()); err != nil {
-				return err
+				return b.notOurs(p.Origin, err)
 			}
-			return rolledBack(own.Head(), d.Head)
+			return b.notOurs(p.Origin, rolledBack(own.Head(), d.Head))
 		}
 		d.view, d.Head = own, own.Head()
-		return t.check(ctx, o, own)
+		return b.notOurs(p.Origin, t.check(ctx, o, own))
 	}
 	if err := t.check(ctx, o, best.view); err != nil {
 		return err

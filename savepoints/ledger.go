@@ -28,6 +28,8 @@ type ledger struct {
 	done int64
 	// whole is the size of the log up to which an earlier open found that.
 	whole int64
+	// wholeCosigned is the size up to which it found that they have their cosignatures.
+	wholeCosigned int64
 	// cosigned is the size of the log up to which receipts have the cosignatures
 	// that the trust policy demands.
 	cosigned atomic.Int64

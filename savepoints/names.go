@@ -120,31 +120,31 @@ func (b *Bank) publishedSize() int64 {
 
 // askMirrors looks for a head of the own log that is larger, or another history, at the
 // places that its trust policy names and under its name there. Who does not answer says
-// nothing; agreed is whether anybody has the log as it is here.
-func (b *Bank) askMirrors(ctx context.Context) (agreed bool, err error) {
+// nothing.
+func (b *Bank) askMirrors(ctx context.Context) error {
 	list := places(b.own)
 	if len(list) == 0 {
-		return false, nil
+		return nil
 	}
 	sources, _ := b.dial(ctx, list, FetchOptions{})
 	defer closeAll(sources)
 	own, err := b.view(ctx, b.own)
 	if err != nil {
-		return false, err
+		return err
 	}
 	shown, _ := b.heads(ctx, FetchOptions{Policy: b.own}, sources)
 	for _, h := range shown {
 		if h.view.Head().Size > own.Head().Size {
 			if err := h.view.Extends(ctx, own.Head()); errors.Is(err, anchor.ErrFork) {
-				return false, &sourceError{h.source.Name, err}
+				return &sourceError{h.source.Name, err}
 			}
-			return false, rolledBack(own.Head(), h.view.Head())
+			return rolledBack(own.Head(), h.view.Head())
 		}
 		if err := own.Extends(ctx, h.view.Head()); mustStop(err) {
-			return false, &sourceError{h.source.Name, err}
+			return &sourceError{h.source.Name, err}
 		}
 	}
-	return len(shown) > 0, nil
+	return nil
 }
 
 // rolledBack says that this repository's own log is behind what was published of it.

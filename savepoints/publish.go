@@ -87,7 +87,7 @@ func (b *Bank) cosignSome(ctx context.Context, h anchor.Head) (more bool, err er
 		made++
 		l.cosigned.Store(e.Index + 1)
 	}
-	return false, nil
+	return false, l.noteCosigned()
 }
 
 // cosign makes the receipt of an entry anew, if it is that of a save point that is here.
@@ -108,12 +108,15 @@ func (l *ledger) cosign(ctx context.Context, v *anchor.View, e anchor.Entry) err
 }
 
 // publishWithin publishes, again and again if witnesses are not reached, until the
-// time is over.
-func (b *Bank) publishWithin(ctx context.Context, d time.Duration) error {
+// published head holds an entry, or the time is over.
+func (b *Bank) publishWithin(ctx context.Context, index int64, d time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	for pause := publishRetry / 10; ; pause = min(2*pause, publishRetry) {
 		_, err := b.Publish(limited)
+		if b.witnessed(index) && !mustStop(err) {
+			return nil // whatever else is to be done: the next round does it
+		}
 		if err == nil || ctx.Err() != nil || !errors.Is(err, anchor.ErrNoQuorum) && limited.Err() == nil {
 			return errors.Join(err, ctx.Err())
 		}

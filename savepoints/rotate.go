@@ -68,8 +68,7 @@ func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		policy = []byte(strings.Replace(string(now), vkeyOf(now), vkey, 1))
-		if _, err := anchor.ParsePolicy(policy); err != nil {
+		if policy, err = withKey(now, vkey); err != nil {
 			return err
 		}
 		if err := b.repo.WriteFile(nextTrustFile, policy); err != nil {
@@ -92,6 +91,29 @@ func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("rotate log key: %w", err)
 	}
 	return policy, nil
+}
+
+// withKey returns a trust policy with another key in its log line.
+func withKey(policy []byte, vkey string) ([]byte, error) {
+	var out strings.Builder
+	for line := range strings.Lines(string(policy)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "log" {
+			line = strings.Replace(line, f[1], vkey, 1)
+		}
+		out.WriteString(line)
+	}
+	p, err := anchor.ParsePolicy([]byte(out.String()))
+	if err != nil {
+		return nil, err
+	}
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, err
+	}
+	if p.Key().KeyHash() != v.KeyHash() {
+		return nil, fmt.Errorf("%w: its log line cannot be given another key", anchor.ErrPolicy)
+	}
+	return []byte(out.String()), nil
 }
 
 // FinishRotation drops the old key: the new one and its trust policy take its place. It

@@ -89,7 +89,7 @@ func (b *Bank) putReceipt(ctx context.Context, s Savepoint) error {
 		if err != nil {
 			return err
 		}
-		if other, err := b.openHeld(p, held); err == nil && other.CID != s.CID {
+		if other, err := b.openHeld(p, held); err == nil && other.LogIndex == s.LogIndex && other.CID != s.CID {
 			err := &anchor.EntriesError{Origin: s.Origin, Index: s.LogIndex, Old: held, New: s.Proof}
 			return fmt.Errorf("save points %s and %s: %w", other.CID, s.CID, err)
 		}
@@ -211,6 +211,9 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 			continue // of a log that is not trusted, or not any more
 		}
 		s, err := b.openHeld(p, proof)
+		if err == nil && receiptKey(s.Origin, s.LogIndex) != key {
+			err = fmt.Errorf("it is of entry %d", s.LogIndex)
+		}
 		if err != nil {
 			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
 			if p.Origin == b.Origin() {

@@ -27,9 +27,9 @@ type OwnStatus struct {
 	Origin string
 	// Open: the log could be opened. If not, the sizes of its heads are not known.
 	Open bool
-	// Stopped: somebody has seen more of the log, or another history, so that this host
-	// signs nothing until a quorum of witnesses says that it may. It is also true if the
-	// record of that cannot be read: then it signs nothing either.
+	// Stopped: somebody has seen more of the log, or another history, and this host signs
+	// nothing. It is also true if the record of that cannot be read: then it signs nothing
+	// either.
 	Stopped bool
 	// Signed is the size of the newest signed head, Published that of the newest one that
 	// the trust policy accepts; 0 if there is none yet.

@@ -74,7 +74,7 @@ func TestStoppedWriterGoesOn(t *testing.T) {
 	_, err := b.Take(ctx, state{"a": "1"}, savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
 	must(t, err)
 	key := savepoints.LogID(b.Origin())[:16]
-	must(t, b.Repo().PutRecord("stopped", key, []byte("somebody said so")))
+	must(t, b.Repo().PutRecord("stopped", key, []byte(`{"v":1,"why":"somebody said so","heads":[]}`)))
 	w.down.Store(true)
 	if _, err := b.Take(ctx, state{"a": "2"}, savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, anchor.ErrRollback) || !strings.Contains(err.Error(), "somebody said so") {
 		t.Fatalf("while nobody says otherwise: %v", err)
@@ -299,7 +299,7 @@ func TestCosignInBatches(t *testing.T) {
 	w := newRegulator(t)
 	b := newWitnessedBank(t, w)
 	w.down.Store(true)
-	const n = 150
+	const n = 140
 	for i := range n {
 		take(t, b, state{"a": fmt.Sprint(i % 2)}, "p")
 	}

@@ -90,7 +90,7 @@ func (b *Bank) Take(ctx context.Context, source Source, o TakeOptions) (Taken, e
 	}
 	t, err := b.take(ctx, source, o)
 	if err == nil && o.Witnessed > 0 {
-		err = b.publishWithin(ctx, o.Witnessed)
+		err = b.publishWithin(ctx, t.LogIndex, o.Witnessed)
 	}
 	t.Witnessed = t.CID.Defined() && b.witnessed(t.LogIndex)
 	return t, err

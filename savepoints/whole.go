@@ -18,7 +18,7 @@ const (
 	wholeKind = "whole"
 	// wholeEvery is by how many entries a log has to grow until that is noted anew:
 	// so many receipts are verified at each open.
-	wholeEvery = 256
+	wholeEvery = 64
 )
 
 // wholeRecord says that the receipts of the own log were whole up to a size, so that not
@@ -30,17 +30,20 @@ type wholeRecord struct {
 	Receipts int    `json:"receipts"` // of entries below size, those of retired save points too
 	Cosigned int64  `json:"cosigned"` // up to which they have the cosignatures of the policy
 	Policy   string `json:"policy"`   // the SHA-256 of trust.policy, in hexadecimal
+	// Checkpoint is the newest signed head at that time, which the log must extend: the
+	// receipts that are not verified again cannot say so.
+	Checkpoint string `json:"checkpoint"`
 }
 
 // load reads the receipts and then the log, and finishes what a crash left between the
 // two: an entry whose receipt is missing, or damaged, gets it.
 func (l *ledger) load(ctx context.Context) error {
 	h, _ := l.head()
-	before, err := l.wholeBefore(h.Size)
+	before, err := l.wholeBefore(ctx, h.Size)
 	if err != nil {
 		return err
 	}
-	l.whole = before.Size
+	l.whole, l.wholeCosigned = before.Size, before.Cosigned
 	l.cosigned.Store(h.Size)
 	if before.Cosigned < before.Size {
 		l.cosigned.Store(before.Cosigned)
@@ -60,13 +63,23 @@ func (l *ledger) load(ctx context.Context) error {
 
 // wholeBefore returns the record that an earlier open left; an empty one if it says
 // nothing of the receipts that are here now.
-func (l *ledger) wholeBefore(size int64) (wholeRecord, error) {
+func (l *ledger) wholeBefore(ctx context.Context, size int64) (wholeRecord, error) {
 	data, err := l.b.repo.Record(wholeKind, LogID(l.b.own.Origin)[:16])
 	if err != nil || data == nil {
 		return wholeRecord{}, err
 	}
 	var r wholeRecord
-	if err := json.Unmarshal(data, &r); err != nil || r.Version != 1 || r.Size > size {
+	if err := json.Unmarshal(data, &r); err != nil || r.Version != 1 {
+		return wholeRecord{}, nil
+	}
+	head, err := anchor.VerifyCheckpoint(l.b.own.KeyOnly(), []byte(r.Checkpoint))
+	if err != nil {
+		return wholeRecord{}, nil // of another key, or damaged
+	}
+	if err := l.has(ctx, head); err != nil {
+		return wholeRecord{}, err
+	}
+	if r.Size > size {
 		return wholeRecord{}, nil
 	}
 	now, err := l.wholeNow(r.Size)
@@ -83,7 +96,8 @@ func (l *ledger) wholeNow(size int64) (wholeRecord, error) {
 		return wholeRecord{}, err
 	}
 	sum := sha256.Sum256(policy)
-	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned.Load()), Policy: hex.EncodeToString(sum[:])}
+	h, _ := l.head()
+	r := wholeRecord{Version: 1, Size: size, Cosigned: min(size, l.cosigned.Load()), Policy: hex.EncodeToString(sum[:]), Checkpoint: string(h.Checkpoint)}
 	for _, kind := range []string{receiptKind, retiredKind} {
 		err := l.ownKeys(kind, func(_ string, index int64) error {
 			if index < size {
@@ -107,7 +121,17 @@ func (l *ledger) noteWhole() error {
 	if err != nil {
 		return err
 	}
+	l.whole, l.wholeCosigned = r.Size, r.Cosigned
 	return l.b.repo.PutRecord(wholeKind, LogID(l.b.own.Origin)[:16], data)
+}
+
+// noteCosigned notes anew that the receipts have their cosignatures, if what was noted
+// says otherwise: else each open would make them again.
+func (l *ledger) noteCosigned() error {
+	if l.wholeCosigned >= l.whole {
+		return nil
+	}
+	return l.noteWhole()
 }
 
 // notWhole has the next open verify all receipts.
@@ -179,7 +203,7 @@ func (l *ledger) heldFrom(ctx context.Context, from int64) (map[int64]bool, erro
 func (l *ledger) has(ctx context.Context, signed anchor.Head) error {
 	h, _ := l.head()
 	if signed.Size > h.Size {
-		return l.b.advise(rolledBack(h, signed))
+		return l.stop(rolledBack(h, signed))
 	}
 	if signed.Size == 0 {
 		return nil
@@ -189,7 +213,7 @@ func (l *ledger) has(ctx context.Context, signed anchor.Head) error {
 		err = v.Extends(ctx, signed)
 	}
 	if mustStop(err) {
-		err = l.b.advise(err)
+		err = l.stop(err)
 	}
 	return err
 }

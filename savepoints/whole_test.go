@@ -13,7 +13,7 @@ import (
 // one is found by who reads it, and mended by the open after that.
 func TestReceiptsFoundWhole(t *testing.T) {
 	b := initBank(t)
-	const n = 300 // more than lets an open note it
+	const n = 80 // more than lets an open note it
 	for i := range n {
 		take(t, b, state{"a": string(rune('a' + i%2))}, "p")
 	}
