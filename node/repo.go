@@ -152,20 +152,6 @@ func Exists(dir string) bool {
 	return err == nil
 }
 
-// Resembles reports whether a folder with these entries is a repository or what somebody
-// copied of one: that it holds the node's key beside anything else of a repository, or all
-// but the keys.
-func Resembles(entries []fs.DirEntry) bool {
-	found := map[string]bool{}
-	for _, e := range entries {
-		switch name := e.Name(); name {
-		case versionFile, identityFile, configFile, packsDir, metaDir:
-			found[name] = true
-		}
-	}
-	return found[identityFile] && len(found) > 1 || found[versionFile] && found[packsDir] && found[metaDir]
-}
-
 // Open opens the repository in dir and holds its lock until Close. The error
 // wraps ErrNoRepo, ErrHeld, ErrNewerRepo or ErrDamaged.
 func Open(ctx context.Context, dir string) (*Repo, error) {

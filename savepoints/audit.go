@@ -59,8 +59,8 @@ type LedgerReport struct {
 	Topic string
 	// Last is the last message that at least two mirror nodes showed.
 	Last int64
-	// Heads counts the heads of the log that were read there, each of which the audited
-	// head extends. Those of earlier audits are not read again.
+	// Heads counts the different heads of the log that were read there, each of which the
+	// audited head extends. Those of earlier audits are not read again.
 	Heads int64
 	// Err is why the topic was not read to its end; nil if it was.
 	Err error
@@ -204,7 +204,7 @@ func auditTopic(ctx context.Context, o AuditOptions, earlier *auditRecord) (*top
 		from = *earlier.Topic
 	}
 	t := newTopicReading(o.Policy, from)
-	t.all = true
+	t.heads = map[headKey]anchor.Head{}
 	t.start(ctx, auditTopicTimeout, func() error { return nil })
 	<-t.done // ctx ends it too
 	return t, ctx.Err()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -150,10 +151,14 @@ func (b *Bank) heldErasure(origin, key string) (*entry.Erase, error) {
 	return said, nil
 }
 
+// ErasedUnknown is a count of erased documents that could not be made.
+const ErasedUnknown = math.MaxUint64
+
 // CountErased returns how many documents of each of some save points their logs say are
 // erased, as far as the bank knows, whether their bytes are here or not. Where nothing was
 // erased it costs next to nothing, else all directories are read, those once that save
-// points have in common.
+// points have in common. The error says why some counts are ErasedUnknown, such as a
+// damaged directory; the others hold. There are none if it is the context's.
 func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, error) {
 	out := make([]uint64, len(list))
 	type log struct {
@@ -165,31 +170,51 @@ func (b *Bank) CountErased(ctx context.Context, list []Savepoint) ([]uint64, err
 		of := log{s.Origin, s.Entry.Instance}
 		byLog[of] = append(byLog[of], i)
 	}
+	var errs []error
 	for of, indexes := range byLog {
-		erased, err := b.erased(ctx, of.origin, of.instance)
-		if err != nil {
-			return nil, err
-		}
-		if len(erased) == 0 {
-			continue
-		}
 		documents := map[cid.Cid]bool{}
+		erased, err := b.erased(ctx, of.origin, of.instance)
 		for c := range erased {
 			documents[c] = true
 		}
-		var roots []cid.Cid
-		for _, i := range indexes {
-			roots = append(roots, list[i].Manifest.State)
-		}
-		counts, err := dag.Occurrences(ctx, b.repo.Blocks, documents, roots)
 		if err != nil {
-			return nil, fmt.Errorf("count erased documents: %w", err)
+			errs = append(errs, fmt.Errorf("count erased documents: %w", err))
 		}
-		for j, i := range indexes {
-			out[i] = counts[j]
+		count := func(indexes ...int) error {
+			var roots []cid.Cid
+			for _, i := range indexes {
+				roots = append(roots, list[i].Manifest.State)
+			}
+			counts, err := dag.Occurrences(ctx, b.repo.Blocks, documents, roots)
+			for j, i := range indexes {
+				if out[i] = ErasedUnknown; err == nil {
+					out[i] = counts[j]
+				}
+			}
+			return err
+		}
+		switch {
+		case err != nil:
+			for _, i := range indexes {
+				out[i] = ErasedUnknown
+			}
+			continue
+		case len(documents) == 0 || count(indexes...) == nil:
+			continue
+		}
+		for _, i := range indexes { // to know which of them cannot be read
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err := count(i); err != nil {
+				errs = append(errs, fmt.Errorf("count erased documents of %s: %w", list[i].CID, err))
+			}
 		}
 	}
-	return out, nil
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return out, errors.Join(errs...)
 }
 
 // Returned returns how many documents at paths of a save point the bank's own log says are

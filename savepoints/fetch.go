@@ -72,7 +72,8 @@ func (o FetchOptions) progress(p node.Progress) {
 // only then is all of the log read. Errors wrap node.ErrUnreachable, node.ErrIncomplete, ErrNotFound, or say
 // what did not verify.
 //
-// Archives are read where the other sources do not have the save point. One that is asked
+// Archives are read where the other sources do not have the save point, and as long as any of
+// it is missing because it was erased. One that is asked
 // for the latest save point is held to the policy's witnesses and max-age, and to what the
 // bank has seen of the log: where it does not show that it is the latest the outcome is
 // anchor.ErrStale, unless AcceptStale. What is refused is not kept.
@@ -89,21 +90,35 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 		o.report("%v", err)
 		reasons = append(reasons, err)
 	}
+	var got *Fetched
 	if len(sources) > 0 {
-		s, err := b.fetchFrom(ctx, ref, o, sources)
-		if err == nil || len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
-			return s, err
+		f, err := b.fetchFrom(ctx, ref, o, sources)
+		if err == nil {
+			got = &f
+		} else if len(archives) == 0 || ctx.Err() != nil || mustStop(err) {
+			return f, err
+		} else {
+			o.report("%v", err)
+			reasons = append(reasons, err)
 		}
-		o.report("%v", err)
-		reasons = append(reasons, err)
 	}
 	for _, path := range archives {
-		s, err := b.fetchArchive(ctx, ref, o, path)
+		if got != nil && got.Erased.Documents == 0 {
+			break
+		}
+		if got != nil {
+			ref = Ref{CID: got.CID} // who was not told to erase may have what is missing
+		}
+		f, err := b.fetchArchive(ctx, ref, o, path)
 		if err == nil {
-			return s, nil
+			if got != nil {
+				f.Freshness = got.Freshness
+			}
+			got = &f
+			continue
 		}
 		err = fmt.Errorf("%s: %w", path, err)
-		if mustStop(err) {
+		if mustStop(err) || got != nil && ctx.Err() != nil {
 			return Fetched{}, err
 		}
 		if len(o.Sources) > 1 {
@@ -111,7 +126,13 @@ func (b *Bank) Fetch(ctx context.Context, ref Ref, o FetchOptions) (Fetched, err
 		}
 		reasons = append(reasons, err)
 	}
-	return Fetched{}, errors.Join(reasons...)
+	if got == nil {
+		return Fetched{}, errors.Join(reasons...)
+	}
+	if got.Erased.Documents > 0 {
+		o.report("%d documents of it were erased, as the log says, and no source has them", got.Erased.Documents)
+	}
+	return *got, nil
 }
 
 // mustStop reports whether an error is evidence against the log itself: another
@@ -139,9 +160,6 @@ func (b *Bank) fetchFrom(ctx context.Context, ref Ref, o FetchOptions, sources [
 	o.report("save point %s: policy sequence %d, log entry %d, included", s.CID, s.Entry.Sequence, s.LogIndex)
 	f, err := b.fetchSavepoint(ctx, s, v, from, o.progress)
 	f.Freshness = d.Freshness
-	if f.Erased.Documents > 0 {
-		o.report("%d documents of it were erased, as the log says, and cannot be had", f.Erased.Documents)
-	}
 	return f, err
 }
 

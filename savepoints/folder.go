@@ -1,7 +1,6 @@
 package savepoints
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 )
 
 // Folder is a Source that reads every regular file below a folder: a file is a
@@ -23,8 +21,9 @@ import (
 //
 // What must not get into a save point, which others fetch, is refused with ErrUsage, and
 // the save point with it: a repository or a copy of one, anywhere in the folder, and a
-// file that begins like the secret key of a log or of a witness ("PRIVATE+KEY+"), whatever
-// its name. Other secrets are not recognized.
+// file whose first line is the secret key of a log or of a witness, whatever its name. What
+// only has the names of a repository's files, or begins like a key, is a document as any
+// other: documents come from users. Other secrets are not recognized.
 type Folder struct {
 	root *os.Root
 	// repo, if not nil, is a repository that must not be read.
@@ -129,37 +128,6 @@ func (f *Folder) open(path string) (io.ReadCloser, error) {
 	return &document{file: file, path: path}, nil
 }
 
-// secretKey is what secret keys in the encoding of golang.org/x/mod/sumdb/note begin with.
-const secretKey = "PRIVATE+KEY+"
-
-// document is a file that is read, unless it holds a secret key: to look at the bytes as
-// they pass costs nothing.
-type document struct {
-	file *os.File
-	path string
-	read int // bytes, as long as they are what a secret key begins with
-}
-
-func (d *document) Read(p []byte) (int, error) {
-	n, err := d.file.Read(p)
-	if d.read < 0 || n == 0 {
-		return n, err
-	}
-	rest := secretKey[d.read:]
-	switch same := min(n, len(rest)); {
-	case string(p[:same]) != rest[:same]:
-		d.read = -1
-	case same < len(rest):
-		d.read += same
-	default:
-		clear(p[:n])
-		return 0, fmt.Errorf("%w: %q in the source is a secret key", ErrUsage, d.path)
-	}
-	return n, err
-}
-
-func (d *document) Close() error { return d.file.Close() }
-
 // list adds the files below a folder and returns their number.
 func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (int, error) {
 	if err := ctx.Err(); err != nil {
@@ -169,8 +137,8 @@ func (f *Folder) list(ctx context.Context, rel string, files map[string]stamp) (
 	if err != nil {
 		return 0, fmt.Errorf("read source: %w", err)
 	}
-	if node.Resembles(entries) {
-		return 0, fmt.Errorf("%w: %q in the source is a repository, or a copy of one, with its keys", ErrUsage, cmp.Or(rel, "."))
+	if err := f.checkFolder(rel, entries); err != nil {
+		return 0, err
 	}
 	count := 0
 	for _, e := range entries {

@@ -1,6 +1,8 @@
 package savepoints_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -154,17 +156,31 @@ func TestFolderRefuses(t *testing.T) {
 // looks a little like them does.
 func TestFolderKeepsKeysOut(t *testing.T) {
 	b := initBank(t)
-	key, err := os.ReadFile(filepath.Join(b.Repo().Dir(), "log.key"))
+	file := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(b.Repo().Dir(), name))
+		must(t, err)
+		return string(data)
+	}
+	key, identity := file("log.key"), file("identity.key")
+	var imported bytes.Buffer
+	keys := tar.NewWriter(&imported)
+	must(t, keys.WriteHeader(&tar.Header{Name: "log.key", Mode: 0o600, Size: int64(len(key))}))
+	_, err := keys.Write([]byte(key))
 	must(t, err)
+	must(t, keys.Close())
 	for name, files := range map[string]state{
-		"backup":                  {"d": "1", "old/backup/identity.key": "x", "old/backup/version": "1\n"},
-		"interrupted backup":      {"d": "1", "old/backup/identity.key": "x", "old/backup/packs/1.car": "x"},
-		"backup without keys":     {"d": "1", "old/backup/version": "1\n", "old/backup/packs/1.car": "x", "old/backup/meta/pins/x": "x"},
-		"backup as the source":    {"identity.key": "x", "config.toml": ""},
-		"copy of the log's key":   {"d": "1", "old/backup": string(key)},
-		"long file with a key":    {"d": "1", "old/backup": string(key) + strings.Repeat("x", 3<<20)},
-		"key and nothing else":    {"old/backup": "PRIVATE+KEY+"},
-		"version, packs and meta": {"version": "1", "packs": "", "meta": ""},
+		"backup":                {"d": "1", "old/backup/identity.key": identity, "old/backup/version": "1\n"},
+		"interrupted backup":    {"d": "1", "old/backup/identity.key": identity, "old/backup/packs/00000001.car": "x"},
+		"backup without keys":   {"d": "1", "old/backup/version": "1\n", "old/backup/packs/00000001.car": "x", "old/backup/meta/pins/x": "x"},
+		"sealed backup":         {"d": "1", "old/backup/version": "1\n", "old/backup/packs/00000012.car.zst": "x", "old/backup/meta/pins/x": "x"},
+		"backup as the source":  {"identity.key": identity, "config.toml": ""},
+		"keys alone":            {"d": "1", "old/backup/identity.key": identity, "old/backup/ipns.key": file("ipns.key")},
+		"keys of a log":         {"d": "1", "old/backup/policy.key": "x", "old/backup/ipns.key": file("ipns.key")},
+		"imported keys":         {"d": "1", "old/backup/imported.keys": imported.String()},
+		"copy of the log's key": {"d": "1", "old/backup": key},
+		"key without newline":   {"d": "1", "old/backup": strings.TrimSpace(key)},
+		"key with CRLF":         {"d": "1", "old/backup": strings.TrimSpace(key) + "\r\n"},
+		"long file with a key":  {"d": "1", "old/backup": key + strings.Repeat("x", 3<<20)},
 	} {
 		_, err := b.Take(ctx, openFolder(t, writeFolder(t, files)), savepoints.TakeOptions{Policy: "p"})
 		if !errors.Is(err, savepoints.ErrUsage) {
@@ -176,10 +192,17 @@ func TestFolderKeepsKeysOut(t *testing.T) {
 	harmless := state{
 		"version": "1", "packs/x": "", "meta.json": "", "keys/identity.key": "x", "short": "PRIVATE+KEY", "other": "PRIVATE KEY+",
 		"inside": "a PRIVATE+KEY+", "config/config.toml": "", "config/version": "",
+		// Users' documents that begin like a key stop nothing.
+		"begins": "PRIVATE+KEY+", "chat": "PRIVATE+KEY+ is what such files begin with\n", "long": "PRIVATE+KEY+" + strings.Repeat("x", 3<<20),
+		"half": strings.TrimSpace(key)[:60], "longer": strings.TrimSpace(key) + "AA\n", "quoted": strings.TrimSpace(key) + " is my key\n",
+		// Nor do other programs' files of the same names.
+		"app/version": "2.0-beta", "app/packs/textures.car": "x", "app/meta/a": "x", "other-app/identity.key": "x", "other-app/config.toml": "",
+		"third/version": "3", "third/packs": "x", "third/meta": "x", "keys/imported.keys": "x", "keys/ipns.key": "x",
 	}
-	take(t, b, openFolder(t, writeFolder(t, harmless)), "p")
+	s := take(t, b, openFolder(t, writeFolder(t, harmless)), "p")
+	checkDocuments(t, b, s.Savepoint, harmless)
 	// A key is one too if its file is read in small pieces.
-	for doc, err := range openFolder(t, writeFolder(t, state{"k": string(key)})).Documents(ctx) {
+	for doc, err := range openFolder(t, writeFolder(t, state{"k": key})).Documents(ctx) {
 		must(t, err)
 		r, err := doc.Open()
 		must(t, err)

@@ -190,7 +190,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 		errs = append(errs, fmt.Errorf("%s: %w", s.Name, s.err))
 	}
 	unreached = errors.Join(errs...)
-	known, err := f.known(ctx)
+	known, damage, err := f.known(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -212,6 +212,9 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 		if err == nil {
 			// What it was to extend is in the copy now.
 			f.o.Sources = slices.DeleteFunc(slices.Clone(f.o.Sources), func(s string) bool { return strings.HasPrefix(s, rootPath) })
+			if damage != nil { // told of once: the copy's head takes the place of the damaged one
+				return head, errors.Join(damage, unreached), b.remember(head, anchor.Head{})
+			}
 			return head, unreached, nil
 		}
 		errs = append(errs, &sourceError{best.source.Name, err})
@@ -219,7 +222,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 			break
 		}
 	}
-	return fail(errs...)
+	return fail(append(errs, damage)...)
 }
 
 // floored requires that a head is not behind the log roots among larger ones, of which
@@ -239,16 +242,18 @@ type known struct {
 	seen   anchor.Head
 }
 
-func (f *follower) known(ctx context.Context) (known, error) {
-	seen, _, err := f.b.seen(f.o.Policy)
-	if err != nil {
-		return known{}, err
+// known returns what it can read of that. damage says that the head seen is not readable:
+// following goes on without it, as nobody could mend it otherwise.
+func (f *follower) known(ctx context.Context) (_ known, damage, err error) {
+	seen, _, damage := f.b.seen(f.o.Policy)
+	if damage != nil && !errors.Is(damage, ErrDamaged) {
+		return known{}, nil, damage
 	}
 	v, err := f.b.view(ctx, f.o.Policy)
 	if err != nil && !errors.Is(err, ErrNotFound) && !unreadable(err) {
-		return known{}, err
+		return known{}, nil, err
 	}
-	return known{v, seen}, nil
+	return known{v, seen}, damage, nil
 }
 
 func (k known) size() int64 {

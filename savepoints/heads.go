@@ -111,12 +111,19 @@ func (s *source) open(ctx context.Context, f anchor.Fetcher, p *anchor.Policy) (
 	return shownHead{source: s, view: v, prefix: m}, err
 }
 
+// errBare: a source has the log's files, and neither names nor IPFS blocks.
+var errBare = fmt.Errorf("%w: it is a tlog-tiles prefix", dag.ErrNotFound)
+
 // readNames returns the newest valid records of names, those that the source has and those
-// that the repository holds.
+// that the repository holds. Where there is nothing but the log's files nobody can be asked
+// what they stand for.
 func (b *Bank) readNames(ctx context.Context, s *source, names []string) map[string]node.Name {
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	records := map[string]node.Name{}
+	if s.bare {
+		return records
+	}
 	for _, name := range names {
 		asking.Go(func() {
 			n, err := s.ReadName(ctx, name)
@@ -139,7 +146,11 @@ func rootsOf(ctx context.Context, s *source, o FetchOptions) ([]shownHead, error
 	roots, err := o.roots()
 	var out []shownHead
 	for _, root := range roots {
-		signed, rootErr := s.headAt(ctx, root)
+		rootErr := errBare
+		var signed []byte
+		if !s.bare {
+			signed, rootErr = s.headAt(ctx, root)
+		}
 		if rootErr == nil {
 			m := &memo{f: s.LogAt(root)}
 			var v *anchor.View

@@ -70,19 +70,11 @@ type givenUp struct {
 }
 
 func (b *Bank) givenUp(ctx context.Context, v *anchor.View) (givenUp, error) {
-	h := entry.NewHistory(v.Head().Origin)
 	out := givenUp{retired: map[int64]bool{}}
-	for e, err := range v.Entries(ctx, 0) {
-		if err != nil {
-			return out, err
-		}
-		said, err := entry.Decode(e.Record)
-		if err != nil {
-			continue
-		}
-		if err := h.Add(e.Index, said); err != nil {
+	_, err := readHistory(ctx, v, func(h *entry.History, e anchor.Entry, said entry.Entry, counts bool) bool {
+		if !counts {
 			out.retired[e.Index] = true
-			continue
+			return true
 		}
 		switch said := said.(type) {
 		case *entry.Retire:
@@ -91,8 +83,9 @@ func (b *Bank) givenUp(ctx context.Context, v *anchor.View) (givenUp, error) {
 		case *entry.Erase:
 			out.erased = append(out.erased, e)
 		}
-	}
-	return out, nil
+		return true
+	})
+	return out, err
 }
 
 // Note appends a remark of the operator to the bank's own log, of at most entry.MaxNote

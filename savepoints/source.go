@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -244,7 +245,26 @@ func dialPrefix(dir string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{Remote: node.LocalHandler(dir, http.FileServerFS(root.FS()), root.Close), bare: true}, nil
+	return &source{Remote: node.LocalHandler(dir, http.FileServerFS(regularFiles{root}), root.Close), bare: true}, nil
+}
+
+// regularFiles are the regular files of a folder. To open anything else could wait for
+// ever, as a pipe does for who writes to it.
+type regularFiles struct{ root *os.Root }
+
+func (r regularFiles) Open(name string) (fs.File, error) {
+	f, err := r.root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func closeAll(sources []*source) {

@@ -28,7 +28,8 @@ type OwnStatus struct {
 	// Open: the log could be opened. If not, the sizes of its heads are not known.
 	Open bool
 	// Stopped: somebody has seen more of the log, or another history, and this host signs
-	// nothing.
+	// nothing. It is also true if the record of that cannot be read: then it signs nothing
+	// either.
 	Stopped bool
 	// Signed is the size of the newest signed head, Published that of the newest one that
 	// the trust policy accepts; 0 if there is none yet.
@@ -40,6 +41,8 @@ type OwnStatus struct {
 	// record that is here; NameSigned is when that was signed.
 	NameSize   int64
 	NameSigned time.Time
+	// NameErr is why the record cannot be read; nil also if there is none.
+	NameErr error
 	// Ledger is of the public ledger that the trust policy names, as [Bank.WatchTopic]
 	// found it last; nil if it has not looked.
 	Ledger *LedgerStatus
@@ -59,41 +62,41 @@ type WitnessStatus struct {
 // FollowStatus says how far the copy of a followed log is.
 type FollowStatus struct {
 	Origin string
-	Size   int64 // of the verified head of the copy
+	Size   int64 // of the verified head of the copy; -1 if that cannot be read
 	// Reached is when a source last showed a head of the log that was accepted.
 	Reached time.Time
-	// Err is what went wrong at the last look; nil if nothing did.
+	// Err is what went wrong at the last look, and why the copy's head cannot be read; nil
+	// if nothing did.
 	Err error
 }
 
 // Status returns how far the bank's logs are. It reads a few records on disk, asks
-// nobody, and waits for no take and no publication.
+// nobody, and waits for no take and no publication. What cannot be read is said at its
+// place, so that all else is told; the error is the context's.
 func (b *Bank) Status(ctx context.Context) (Status, error) {
 	var s Status
 	if b.own != nil {
-		own, err := b.ownStatus()
-		if err != nil {
-			return s, err
-		}
+		own := b.ownStatus()
 		s.Own = &own
 	}
 	followed := b.following.all()
 	for _, origin := range slices.Sorted(maps.Keys(followed)) {
 		f := followed[origin]
+		of := FollowStatus{Origin: origin, Reached: f.reached, Err: f.err}
+		var h anchor.Head
 		p, err := b.policy(origin)
-		if err != nil {
-			return s, err
+		if err == nil {
+			h, err = b.copyHead(ctx, p)
 		}
-		h, err := b.copyHead(ctx, p)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return s, err
+		if of.Size = h.Size; err != nil && !errors.Is(err, ErrNotFound) {
+			of.Size, of.Err = -1, errors.Join(of.Err, err)
 		}
-		s.Followed = append(s.Followed, FollowStatus{Origin: origin, Size: h.Size, Reached: f.reached, Err: f.err})
+		s.Followed = append(s.Followed, of)
 	}
-	return s, nil
+	return s, ctx.Err()
 }
 
-func (b *Bank) ownStatus() (OwnStatus, error) {
+func (b *Bank) ownStatus() OwnStatus {
 	s := OwnStatus{Origin: b.own.Origin, Ledger: b.ledger.topic.Load()}
 	var published anchor.Head
 	if log := b.ledger.log.Load(); log != nil {
@@ -106,24 +109,22 @@ func (b *Bank) ownStatus() (OwnStatus, error) {
 		}
 	}
 	why, err := b.repo.Record(stoppedKind, b.ledger.stoppedKey())
-	if err != nil {
-		return s, err
-	}
-	s.Stopped = why != nil
+	s.Stopped = why != nil || err != nil
 	for _, name := range names(b.own) {
 		n, err := b.repo.Name(name)
 		if errors.Is(err, node.ErrNoName) {
 			continue
 		}
 		if err != nil {
-			return s, err
+			s.NameErr = err
+			continue
 		}
 		s.NameSize, s.NameSigned = nameSize(n), n.Expires.Add(-nameLife)
 	}
 	if b.own.Quorum {
 		s.Witnesses = b.ledger.witnessing.status(b.own, published)
 	}
-	return s, nil
+	return s
 }
 
 // witnessing remembers what became of asking witnesses.

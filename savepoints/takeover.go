@@ -200,14 +200,23 @@ func (b *Bank) copied(ctx context.Context, p *anchor.Policy, d Discovery) (*anch
 
 // historyOf reads what a log says.
 func historyOf(ctx context.Context, v *anchor.View) (*entry.History, error) {
+	return readHistory(ctx, v, func(*entry.History, anchor.Entry, entry.Entry, bool) bool { return true })
+}
+
+// readHistory reads what a log says, and calls each after every entry that can be read:
+// counts says that the history accepts it. It stops when each returns false.
+func readHistory(ctx context.Context, v *anchor.View, each func(h *entry.History, e anchor.Entry, said entry.Entry, counts bool) bool) (*entry.History, error) {
 	h := entry.NewHistory(v.Head().Origin)
 	for e, err := range v.Entries(ctx, 0) {
 		if err != nil {
 			return nil, err
 		}
 		said, err := entry.Decode(e.Record)
-		if err != nil || h.Add(e.Index, said) != nil {
-			continue // it counts for nothing
+		if err != nil {
+			continue
+		}
+		if counts := h.Add(e.Index, said) == nil; !each(h, e, said, counts) {
+			break
 		}
 	}
 	return h, nil
@@ -301,140 +310,6 @@ func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
 	return err
 }
 
-// NewLogOptions says how the policy of a save point goes on in a new log.
-type NewLogOptions struct {
-	// Savepoint is the one from which the policy goes on. The repository holds it.
-	Savepoint Savepoint
-	// Sources are asked for the log it is in, of which the new one names the newest
-	// head; with none the repository must have a copy.
-	Sources []string
-	// AcceptStale takes a log that may not be the newest, as at [FetchOptions]: its
-	// witnesses may be gone with it.
-	AcceptStale bool
-	// Policy is the trust policy of its log.
-	Policy []byte
-	// Init describes the new log. If its Origin is empty, a name is made from that of
-	// the other log.
-	Init InitOptions
-}
-
-// NewLog makes the repository in dir, which must have no log of its own, go on with the
-// policy of a save point of another log, whose key is not at hand. It gets a log whose
-// first entry is a takeover that names the other log and its head. Who reads has to be
-// given the trust policy of the new log. The error wraps node.ErrRepoExists if the
-// repository has a log.
-func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
-	b, err := Open(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	err = b.prepareNewLog(ctx, o)
-	if err = errors.Join(err, b.Close()); err != nil {
-		return nil, fmt.Errorf("new log: %w", err)
-	}
-	return openAndTakeOver(ctx, dir)
-}
-
-func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
-	if err := hasNoKey(b.repo); err != nil {
-		return err
-	}
-	if err := b.Keep(o.Policy); err != nil {
-		return err
-	}
-	with, p, err := b.Trust(o.Policy)
-	if err != nil {
-		return err
-	}
-	defer b.repo.Blocks.Hold().Release()
-	v, err := with.newestOf(ctx, p, ContinueOptions{Sources: o.Sources, acceptStale: o.AcceptStale})
-	if err != nil {
-		return err
-	}
-	h, err := historyOf(ctx, v)
-	if err != nil {
-		return err
-	}
-	origin, private := o.Init.Origin, o.Init.PrivateIDs || p.PrivateIDs
-	if origin == "" {
-		var suffix [4]byte
-		if _, err := rand.Read(suffix[:]); err != nil {
-			return err
-		}
-		origin = p.Origin + "/" + hex.EncodeToString(suffix[:])
-	}
-	if err := anchor.CheckOrigin(origin); err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	skey, vkey, err := anchor.GenerateKey(origin)
-	if err != nil {
-		return err
-	}
-	o.Init.PrivateIDs = private
-	nameKey, err := node.NewNameKey()
-	if err != nil {
-		return err
-	}
-	name, err := node.NameOf(nameKey)
-	if err != nil {
-		return err
-	}
-	policy, err := o.Init.policy(vkey, nameScheme+name)
-	if err != nil {
-		return err
-	}
-	if private {
-		if err := newPolicyKey(b.repo); err != nil {
-			return err
-		}
-	}
-	n := entry.Naming{Private: private}
-	if private {
-		if n.Secret, err = readHex(b.repo, policyKeyFile, entry.SecretSize); err != nil {
-			return err
-		}
-	}
-	s := o.Savepoint
-	epoch, _ := h.EpochOf(s.Entry.Policy)
-	t := &entry.Takeover{
-		Common:   entry.Common{Origin: origin, Instance: s.Entry.Instance, Epoch: max(epoch, s.Entry.Epoch) + 1, Time: time.Now()},
-		Previous: &entry.Previous{Origin: p.Origin, Checkpoint: v.Head().Checkpoint, Root: v.Head().Root},
-	}
-	t.Policy, _ = n.Key(s.Entry.Instance, s.Manifest.Policy.ID)
-	record, err := encodeShortened(t)
-	if err != nil {
-		return err
-	}
-	if err := b.repo.PutRecord(takeoverKind, LogID(origin)[:16], record); err != nil {
-		return err
-	}
-	return initLog(ctx, b.repo, s.Entry.Instance, skey, nameKey, policy)
-}
-
-// encodeShortened leaves out the last signatures of the other log's checkpoint, those of
-// witnesses, if they are so many that the record would be too long.
-func encodeShortened(t *entry.Takeover) ([]byte, error) {
-	for {
-		record, err := entry.Encode(t)
-		short, cut := withoutLastSignature(t.Previous.Checkpoint)
-		if err == nil || !cut {
-			return record, err
-		}
-		t.Previous.Checkpoint = short
-	}
-}
-
-// withoutLastSignature cuts the last line of a signed note, unless there is no other
-// signature.
-func withoutLastSignature(signed []byte) ([]byte, bool) {
-	text := bytes.LastIndex(signed, []byte("\n\n"))
-	i := bytes.LastIndexByte(bytes.TrimSuffix(signed, []byte("\n")), '\n')
-	if text < 0 || i <= text+1 {
-		return signed, false
-	}
-	return signed[:i+1], true
-}
-
 // hasNoKey refuses a repository that writes a log.
 func hasNoKey(repo *node.Repo) error {
 	_, err := repo.ReadFile(logKeyFile)
@@ -480,23 +355,28 @@ func (b *Bank) withoutPredecessors(ctx context.Context, candidates []Savepoint) 
 	if err != nil {
 		return nil, err
 	}
-	taken := map[entry.PolicyKey]string{}
-	for e, err := range v.Entries(ctx, 0) {
-		if err != nil {
-			return nil, err
-		}
-		said, err := entry.Decode(e.Record)
-		if t, ok := said.(*entry.Takeover); err == nil && ok && t.Previous != nil {
-			taken[t.Policy] = t.Previous.Origin
-			continue
-		}
-		break // takeovers from other logs come first
-	}
-	predecessors := map[string]bool{}
+	policies := map[entry.PolicyKey]bool{}
 	for _, s := range candidates {
 		if own(s) {
-			predecessors[taken[s.Entry.Policy]] = true
+			policies[s.Entry.Policy] = true
 		}
+	}
+	predecessors := map[string]bool{}
+	// A takeover from another log is the first that a log says of a policy.
+	_, err = readHistory(ctx, v, func(h *entry.History, _ anchor.Entry, _ entry.Entry, _ bool) bool {
+		for k := range policies {
+			if _, known := h.EpochOf(k); !known {
+				continue
+			}
+			if from := h.TakenFrom(k); from != nil {
+				predecessors[from.Origin] = true
+			}
+			delete(policies, k)
+		}
+		return len(policies) > 0
+	})
+	if err != nil {
+		return nil, err
 	}
 	return slices.DeleteFunc(candidates, func(s Savepoint) bool { return others(s) && predecessors[s.Origin] }), nil
 }

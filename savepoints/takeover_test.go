@@ -311,6 +311,10 @@ func TestNewLog(t *testing.T) {
 				t.Fatalf("fetched %s", s.CID)
 			}
 			must(t, r.Close())
+			same := savepoints.NewLogOptions{Savepoint: s.Savepoint, Policy: policy, Sources: sources, Init: savepoints.InitOptions{Origin: old.Origin()}}
+			if _, err := savepoints.NewLog(ctx, r.Repo().Dir(), same); !errors.Is(err, savepoints.ErrUsage) {
+				t.Errorf("with the origin of the old log: %v", err)
+			}
 			b, err := savepoints.NewLog(ctx, r.Repo().Dir(), savepoints.NewLogOptions{Savepoint: s.Savepoint, Policy: policy, Sources: sources})
 			must(t, err)
 			t.Cleanup(func() { b.Close() })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 const (
@@ -56,13 +57,20 @@ type topicReading struct {
 	record topicRecord
 	// newest is the largest head on the topic that is known, also after an error.
 	newest *hcs.Sighting
-	// all says that heads is wanted: those that were read.
-	all    bool
-	heads  []anchor.Head
+	// heads, if not nil, gets those that were read, each once: whoever may write to the
+	// topic can repeat what is public.
+	heads  map[headKey]anchor.Head
 	report hcs.Report
 	err    error // why it was not read to its end
 
-	told bool // to a person
+	again bool // it was read from its beginning, since what was read earlier did not fit
+	told  bool // to a person
+}
+
+// headKey tells trees apart.
+type headKey struct {
+	size int64
+	root tlog.Hash
 }
 
 // readTopic reads the policy's topic in the background, from where it was read last. What
@@ -78,7 +86,7 @@ func (b *Bank) readTopic(ctx context.Context, p *anchor.Policy) *topicReading {
 	}
 	t := newTopicReading(p, rec)
 	t.start(ctx, topicTimeout, func() error {
-		if t.record.Sequence == rec.Sequence {
+		if t.record.Sequence == rec.Sequence && t.record.RunningHash == rec.RunningHash {
 			return nil
 		}
 		data, err := json.Marshal(t.record)
@@ -96,7 +104,7 @@ func newTopicReading(p *anchor.Policy, rec topicRecord) *topicReading {
 	t := &topicReading{policy: p, done: make(chan struct{})}
 	hash, err := hcs.ParseRunningHash(rec.RunningHash)
 	if err != nil || rec.Version != 1 || rec.Sequence <= 0 || rec.Topic != p.Topic.ID || !slices.Equal(rec.Mirrors, p.Topic.Mirrors) {
-		rec, hash = topicRecord{Version: 1, Topic: p.Topic.ID, Mirrors: p.Topic.Mirrors}, hcs.RunningHash{}
+		rec, hash = unread(p), hcs.RunningHash{}
 	}
 	if rec.Newest != nil {
 		// Under the log's key alone: the witnesses may have been others.
@@ -109,9 +117,22 @@ func newTopicReading(p *anchor.Policy, rec topicRecord) *topicReading {
 	t.record = rec
 	t.from = hcs.Position{Sequence: rec.Sequence, RunningHash: hash}
 	if p.Topic.Sequence > rec.Sequence {
-		t.from = hcs.Position{Sequence: p.Topic.Sequence, RunningHash: hcs.RunningHash(p.Topic.RunningHash)}
+		t.from = begin(p)
 	}
 	return t
+}
+
+// begin is where the policy has its topic read from.
+func begin(p *anchor.Policy) hcs.Position {
+	if p.Topic.Sequence == 0 {
+		return hcs.Position{}
+	}
+	return hcs.Position{Sequence: p.Topic.Sequence, RunningHash: hcs.RunningHash(p.Topic.RunningHash)}
+}
+
+// unread is the record of a topic of which nothing was read.
+func unread(p *anchor.Policy) topicRecord {
+	return topicRecord{Version: 1, Topic: p.Topic.ID, Mirrors: p.Topic.Mirrors}
 }
 
 // start reads the topic in the background. keep is called when it has ended: what was
@@ -120,7 +141,7 @@ func (t *topicReading) start(ctx context.Context, limit time.Duration, keep func
 	ctx, t.cancel = context.WithTimeout(ctx, limit)
 	go func() {
 		defer close(t.done)
-		if t.err = t.read(ctx, limit); errors.Is(t.err, anchor.ErrFork) {
+		if t.err = t.readOn(ctx, limit); errors.Is(t.err, anchor.ErrFork) {
 			return // its messages are verified: the next reading must not begin after them
 		}
 		t.record.Sequence, t.record.RunningHash = t.report.Agreed.Sequence, t.report.Agreed.RunningHash.String()
@@ -128,6 +149,30 @@ func (t *topicReading) start(ctx context.Context, limit time.Duration, keep func
 			t.err = err
 		}
 	}()
+}
+
+// readOn goes on where the last reading ended. If that is no place in the topic that the mirror
+// nodes show now, those of then may have lied: all is read again, once. The newest head of
+// then binds all the same, as the log signed it, but nobody vouches for it.
+func (t *topicReading) readOn(ctx context.Context, limit time.Duration) error {
+	err := t.read(ctx, limit)
+	if !errors.Is(err, hcs.ErrChain) || t.from == begin(t.policy) {
+		return err
+	}
+	record, newest, report, from := t.record, t.newest, t.report, t.from
+	t.record, t.from = unread(t.policy), begin(t.policy)
+	if newest != nil {
+		n := *newest
+		n.Mirrors = 0
+		t.newest = &n
+	}
+	againErr := t.read(ctx, limit)
+	if errors.Is(againErr, hcs.ErrChain) || errors.Is(againErr, hcs.ErrDisagree) {
+		t.record, t.newest, t.report, t.from = record, newest, report, from // those of now lie
+		return err
+	}
+	t.again = true
+	return againErr
 }
 
 func (t *topicReading) read(ctx context.Context, limit time.Duration) (err error) {
@@ -148,12 +193,12 @@ func (t *topicReading) read(ctx context.Context, limit time.Duration) (err error
 
 // see takes in a head on the topic.
 func (t *topicReading) see(s hcs.Sighting) error {
-	if t.all {
-		t.heads = append(t.heads, s.Head)
+	if t.heads != nil {
+		t.heads[headKey{s.Head.Size, s.Head.RootHash}] = s.Head
 	}
 	n := t.newest
 	switch {
-	case n == nil || s.Head.Size > n.Head.Size:
+	case n == nil || s.Head.Size > n.Head.Size || n.Mirrors == 0 && s.Head.Size == n.Head.Size && s.Head.RootHash == n.Head.RootHash:
 		t.newest = &s
 		// What one mirror alone shows is read again.
 		if s.Mirrors >= hcs.MinMirrors {
@@ -208,6 +253,9 @@ func (t *topicReading) tell(o FetchOptions) {
 		return
 	}
 	t.told = true
+	if t.again {
+		o.report("topic %s: what mirror nodes showed of it earlier does not fit what they show now, and it was read again from the beginning", t.policy.Topic.ID)
+	}
 	for _, m := range t.report.Mirrors {
 		switch {
 		case m.Err != nil:

@@ -13,6 +13,9 @@ var (
 	// ErrRefused: the ledger does not take the message, and will not take it again
 	// unless something is changed: the account, its balance, a key, the topic.
 	ErrRefused = errors.New("ledger refuses the topic message")
+	// ErrReceipt: the ledger took the message, and says of its place what cannot be checked
+	// here: a running hash of another version, or none.
+	ErrReceipt = errors.New("receipt of a topic message is of no known form")
 	// ErrForeign: a topic message that is not a head in this package's form.
 	ErrForeign = errors.New("topic message is not a log head")
 	// ErrMirrors: a list of mirrors that cannot be used.

@@ -10,8 +10,9 @@ import (
 // anchor/hcs/publish, so that nobody else links the ledger's software development kit.
 type Publisher interface {
 	// Publish submits h, whose Root must be defined, and returns when the ledger has
-	// put it in order. The error wraps ErrSize if it does not fit, ErrRefused, or
-	// anchor.ErrUnavailable; after the last it may be on the topic or not, and may be
+	// put it in order. The error wraps ErrSize if it does not fit (see [FitHead]),
+	// ErrRefused, ErrReceipt, or anchor.ErrUnavailable. After ErrReceipt it is on the topic,
+	// and the receipt says what is known; after the last it may be there or not, and may be
 	// published again, since readers take the first. Every wait is bounded, with or
 	// without a deadline of ctx. Safe for concurrent use.
 	Publish(ctx context.Context, h anchor.Head) (Receipt, error)

@@ -33,8 +33,9 @@ type Heads interface {
 
 // ServerOptions configures a [Server]. Who asks more often than it says gets 429.
 type ServerOptions struct {
-	// Rate is how many heads a second are cosigned for each log, on average; DefaultRate
-	// if 0. Its newest head may be shown again, by whoever, as often besides.
+	// Rate is how many heads a second that make a log's tree grow are cosigned, for each
+	// log, on average; DefaultRate if 0. Its newest head may be shown again as often as
+	// anybody likes: it is signed once a second at most.
 	Rate float64
 	// Burst is how many may come at once; DefaultBurst if 0.
 	Burst int
@@ -88,9 +89,7 @@ type Server struct {
 type log struct {
 	verifiers note.Verifiers
 	name      string // in heads
-	// Only the log can make its tree grow, anybody can show its newest head again: neither
-	// takes from the other.
-	growing, repeated bucket
+	growing   bucket // of heads that only the log can make
 
 	mu sync.Mutex // held from the look at what was cosigned last to its replacement
 }
@@ -187,25 +186,24 @@ func (s *Server) add(ctx context.Context, body []byte) ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stored, last, err := s.latest(ctx, l)
+	last, err := s.latest(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	if last.N != r.old {
 		return nil, &refusal{http.StatusConflict, errors.New("another size was cosigned last"), last.N}
 	}
-	if err := consistent(r, last, c.Tree); err != nil {
+	if err := consistent(r, last.Tree, c.Tree); err != nil {
 		return nil, refuse(http.StatusUnprocessableEntity, "%w", err)
 	}
-	// What anybody can send without the log's newest signature takes nothing from the log.
-	limit := &l.growing
-	if last.N == c.N {
-		limit = &l.repeated
-	}
-	if !limit.take(time.Now(), s.o.Rate, s.o.Burst) {
+	now := time.Now()
+	switch {
+	case last.N == c.N && last.current(now):
+		return signatureLine(last.own), nil
+	case last.N != c.N && !l.growing.take(now, s.o.Rate, s.o.Burst):
 		return nil, refuse(http.StatusTooManyRequests, "too many heads of this log")
 	}
-	return s.cosign(ctx, l, n, stored)
+	return s.cosign(ctx, l, n, last.stored)
 }
 
 // open verifies that a checkpoint is the log's.
@@ -247,18 +245,32 @@ func consistent(r request, last, next tlog.Tree) error {
 	return nil
 }
 
-// latest returns what was cosigned last: the stored bytes, and its tree.
-func (s *Server) latest(ctx context.Context, l *log) ([]byte, tlog.Tree, error) {
+// cosigned is what was cosigned last of a log; zero if nothing was.
+type cosigned struct {
+	stored []byte
+	tlog.Tree
+	own note.Signature
+}
+
+// current reports whether signing anew would give the same cosignature: they tell seconds.
+// If each repetition of a public head were signed and kept, anybody could keep the witness
+// busy, and use up what the log itself needs.
+func (c cosigned) current(now time.Time) bool {
+	at, err := torchwood.CosignatureTimestamp(c.own)
+	return err == nil && at == now.Unix()
+}
+
+func (s *Server) latest(ctx context.Context, l *log) (cosigned, error) {
 	stored, err := s.heads.Head(ctx, l.name)
 	if err != nil || stored == nil {
-		return stored, tlog.Tree{}, err
+		return cosigned{}, err
 	}
 	n, err := note.Open(stored, note.VerifierList(s.signer.Verifier()))
 	if err != nil {
-		return nil, tlog.Tree{}, fmt.Errorf("stored checkpoint %s: %w", l.name, err)
+		return cosigned{}, fmt.Errorf("stored checkpoint %s: %w", l.name, err)
 	}
 	c, err := torchwood.ParseCheckpoint(n.Text)
-	return stored, c.Tree, err
+	return cosigned{stored, c.Tree, n.Sigs[0]}, err
 }
 
 // cosign signs a checkpoint, keeps it durably, and returns the signature lines. The
@@ -272,7 +284,7 @@ func (s *Server) cosign(ctx context.Context, l *log, n *note.Note, old []byte) (
 	// Only what was verified is kept: the log's signatures, then ours.
 	keep := []byte(n.Text + "\n")
 	for _, sig := range n.Sigs {
-		keep = fmt.Appendf(keep, "\u2014 %s %s\n", sig.Name, sig.Base64)
+		keep = append(keep, signatureLine(sig)...)
 	}
 	if err := s.heads.SwapHead(ctx, l.name, old, append(keep, own...)); err != nil {
 		return nil, fmt.Errorf("keep checkpoint %s: %w", l.name, err)
@@ -280,20 +292,24 @@ func (s *Server) cosign(ctx context.Context, l *log, n *note.Note, old []byte) (
 	return own, nil
 }
 
+func signatureLine(s note.Signature) []byte {
+	return fmt.Appendf(nil, "\u2014 %s %s\n", s.Name, s.Base64)
+}
+
 func (s *Server) serveLatest(w http.ResponseWriter, r *http.Request) {
 	for origin, l := range s.logs {
 		if originHash(origin) != r.PathValue("origin") {
 			continue
 		}
-		stored, _, err := s.latest(r.Context(), l)
+		last, err := s.latest(r.Context(), l)
 		if err != nil {
 			http.Error(w, "the witness cannot read its state", http.StatusInternalServerError)
 			return
 		}
-		if stored != nil {
+		if last.stored != nil {
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			w.Header().Set("Cache-Control", "no-cache")
-			w.Write(stored)
+			w.Write(last.stored)
 			return
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"filippo.io/torchwood"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -286,109 +285,8 @@ func TestConcurrentRequests(t *testing.T) {
 	if accepted != 1 {
 		t.Errorf("%d heads accepted as the first one", accepted)
 	}
-	if _, last, err := s.latest(ctx, s.logs["log.example/a"]); err != nil || last.N == 0 {
+	if last, err := s.latest(ctx, s.logs["log.example/a"]); err != nil || last.N == 0 {
 		t.Errorf("%v %v", last, err)
-	}
-}
-
-// A log's share is of heads that are cosigned. Nobody else can use it up: not with
-// garbage, nor with what the log has signed and shown.
-func TestRateLimit(t *testing.T) {
-	l, other := newLog(t, "log.example/a").grow(t, "a", 40), newLog(t, "log.example/b").grow(t, "b", 10)
-	thief := newLog(t, "log.example/a").grow(t, "a", 10)
-	_, url := newServer(t, &memHeads{m: map[string][]byte{}}, ServerOptions{Rate: 1e-9, Burst: 2}, l, other)
-	for i, step := range []struct {
-		body []byte
-		want int
-	}{
-		{thief.request(t, 0, 10), 403},
-		{thief.request(t, 0, 10), 403},
-		{thief.request(t, 0, 10), 403},
-		{l.request(t, 0, 10), 200},
-		{l.request(t, 0, 10), 409},
-		{l.request(t, 0, 10), 409},
-		{request{10, nil, l.checkpoint(t, 20)}.encode(), 422},
-		{l.request(t, 10, 10), 200},
-		{l.request(t, 10, 10), 200},
-		{l.request(t, 10, 10), 429}, // as often as its share
-		{l.request(t, 10, 20), 200}, // which is not that of heads that grow
-		{l.request(t, 20, 30), 429},
-		{other.request(t, 0, 10), 200},
-	} {
-		if status, _, body := post(t, url, step.body); status != step.want {
-			t.Errorf("%d: %d %q, not %d", i, status, body, step.want)
-		}
-	}
-}
-
-// An address has a share of requests, whatever they ask for.
-func TestAddressLimit(t *testing.T) {
-	l := newLog(t, "log.example/a").grow(t, "a", 10)
-	s, url := newServer(t, &memHeads{m: map[string][]byte{}}, ServerOptions{AddressRate: 1e-9, AddressBurst: 3}, l)
-	for i, want := range []int{400, 400, 400, 429} {
-		if status, _, _ := post(t, url, []byte("garbage")); status != want {
-			t.Errorf("%d: %d, not %d", i, status, want)
-		}
-	}
-	resp, err := http.Get(url + "/" + originHash("log.example/a") + "/checkpoint")
-	must(t, err)
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("another method: %s", resp.Status)
-	}
-	r := httptest.NewRequest(http.MethodPost, "/add-checkpoint", bytes.NewReader(l.request(t, 0, 10)))
-	w := httptest.NewRecorder()
-	// Of two addresses one at least is not in the bucket of loopback.
-	for _, r.RemoteAddr = range []string{"192.0.2.1:1000", "192.0.2.2:1000"} {
-		if s.addresses.of(r.RemoteAddr) != s.addresses.of("127.0.0.1:1") {
-			break
-		}
-	}
-	if s.ServeHTTP(w, r); w.Code != 200 {
-		t.Errorf("another address: %d", w.Code)
-	}
-}
-
-func TestAddresses(t *testing.T) {
-	a := newAddresses()
-	for _, same := range [][2]string{
-		{"192.0.2.1:1", "192.0.2.1:2"},
-		{"192.0.2.1:1", "[::ffff:192.0.2.1]:2"},
-		{"[2001:db8:0:1::1]:1", "[2001:db8:0:1:ffff::2]:1"},
-		{"[fe80::1%eth0]:1", "[fe80::2%eth1]:1"},
-		{"a socket", "a socket"},
-	} {
-		if a.of(same[0]) != a.of(same[1]) {
-			t.Errorf("%q: of two addresses", same)
-		}
-	}
-	different := map[*bucket]bool{}
-	for i := range 100 {
-		different[a.of(fmt.Sprintf("192.0.2.%d:1", i))] = true
-		different[a.of(fmt.Sprintf("[2001:db8:0:%x::1]:1", i))] = true
-	}
-	// 200 of 4,096 make five pairs on average.
-	if len(different) < 150 {
-		t.Errorf("200 addresses have %d buckets", len(different))
-	}
-}
-
-func TestBucket(t *testing.T) {
-	var b bucket
-	now := time.Unix(1000, 0)
-	for i, step := range []struct {
-		after time.Duration
-		want  bool
-	}{
-		{0, true}, {0, true}, {0, false},
-		{time.Second / 4, false}, {time.Second / 4, true}, {0, false}, // two a second
-		{-time.Hour, false}, {time.Second / 2, true}, // a clock that goes back gives nothing
-		{time.Hour, true}, {0, true}, {0, false}, // no more than the burst
-	} {
-		now = now.Add(step.after)
-		if got := b.take(now, 2, 2); got != step.want {
-			t.Errorf("step %d: %v", i, got)
-		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
 )
 
@@ -36,12 +35,12 @@ says so ("returned"), and "erase" has to be run again.`,
 				if err != nil {
 					return err
 				}
-				erased, err := t.CountErased(cmd.Context(), []savepoints.Savepoint{s})
+				erased, err := e.erasedByLog(cmd.Context(), t.Bank, s)
 				if err != nil {
 					return err
 				}
 				out := newSavepointJSON(s)
-				out.Erased = erased[0]
+				out.ErasedByLog = erased[0]
 				if out.Returned, err = e.returned(cmd.Context(), t.Bank, s); err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,12 +25,52 @@ type savepointJSON struct {
 	Height    *uint64  `json:"height,omitempty"`
 	Time      string   `json:"time"`
 	Documents uint64   `json:"documents"`
-	Erased    uint64   `json:"erased,omitempty"` // of the documents, as the log says; fetched: that did not come
+	// Erased is how many of the documents are missing here since they were erased,
+	// ErasedByLog how many the log says are erased, whether they are missing here or not.
+	Erased      uint64      `json:"erased,omitempty"`
+	ErasedByLog erasedByLog `json:"erasedByLog,omitzero"`
 	// Returned is how many documents came that this repository's own log erased.
 	Returned uint64 `json:"returned,omitempty"`
 	Bytes    uint64 `json:"bytes"`
 	Origin   string `json:"origin"`
 	LogIndex int64  `json:"logIndex"`
+}
+
+// erasedByLog is what [savepoints.Bank.CountErased] counts; null in JSON where that is unknown.
+type erasedByLog uint64
+
+func (n erasedByLog) MarshalJSON() ([]byte, error) {
+	if n == savepoints.ErasedUnknown {
+		return []byte("null"), nil
+	}
+	return json.Marshal(uint64(n))
+}
+
+// String is for a person; empty where nothing was erased.
+func (n erasedByLog) String() string {
+	switch n {
+	case 0:
+		return ""
+	case savepoints.ErasedUnknown:
+		return "unknown how many erased by the log"
+	}
+	return fmt.Sprintf("%d erased by the log", uint64(n))
+}
+
+// erasedByLog counts for display, which is not worse for what cannot be counted.
+func (e *env) erasedByLog(ctx context.Context, b *savepoints.Bank, list ...savepoints.Savepoint) ([]erasedByLog, error) {
+	counts, err := b.CountErased(ctx, list)
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if err != nil {
+		e.note("%v", err)
+	}
+	out := make([]erasedByLog, len(counts))
+	for i, n := range counts {
+		out[i] = erasedByLog(n)
+	}
+	return out, nil
 }
 
 func newSavepointJSON(s savepoints.Savepoint) savepointJSON {
@@ -47,7 +88,12 @@ func (e *env) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the save points that the repository holds",
-		Args:  exactArgs(0),
+		Long: `List the save points that the repository holds.
+
+"erased by the log" (JSON: erasedByLog) is how many of the documents the log says are
+erased, whether their bytes are here or not; "verify" says how many are missing here.
+Where a directory cannot be read that is unknown (JSON: null).`,
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if retired && policy != "" {
 				return usagef("what is retired is listed by what the log says, which has no policy ids: --retired goes without --policy")
@@ -63,13 +109,9 @@ func (e *env) listCommand() *cobra.Command {
 				if err := e.noteUntrusted(t, len(list)); err != nil && !(policy != "" && errors.Is(err, savepoints.ErrNoTrust)) {
 					return err
 				}
-				erased, err := t.CountErased(cmd.Context(), list)
-				if cmd.Context().Err() != nil {
+				erased, err := e.erasedByLog(cmd.Context(), t.Bank, list...)
+				if err != nil {
 					return err
-				}
-				if err != nil { // the list is not worse for it
-					e.note("%v", err)
-					erased = make([]uint64, len(list))
 				}
 				if e.json {
 					return e.print(map[string]any{"savepoints": listJSON(list, erased)})
@@ -84,11 +126,11 @@ func (e *env) listCommand() *cobra.Command {
 	return cmd
 }
 
-func listJSON(list []savepoints.Savepoint, erased []uint64) []savepointJSON {
+func listJSON(list []savepoints.Savepoint, erased []erasedByLog) []savepointJSON {
 	out := make([]savepointJSON, len(list))
 	for i, s := range list {
 		out[i] = newSavepointJSON(s)
-		out[i].Erased = erased[i]
+		out[i].ErasedByLog = erased[i]
 	}
 	return out
 }
@@ -112,14 +154,14 @@ func (e *env) listRetired(ctx context.Context, t trusted) error {
 	return nil
 }
 
-func (e *env) table(list []savepoints.Savepoint, erased []uint64) error {
+func (e *env) table(list []savepoints.Savepoint, erased []erasedByLog) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "REF\tHEIGHT\tBLOCK\tTIME\tDOCUMENTS\tBYTES\tSAVEPOINT")
 	for i, s := range list {
 		m := s.Manifest
 		documents := fmt.Sprint(m.Totals.Documents)
-		if erased[i] > 0 {
-			documents += fmt.Sprintf(" (%d erased)", erased[i])
+		if erased[i] != 0 {
+			documents += fmt.Sprintf(" (%s)", erased[i])
 		}
 		height := "-"
 		if m.Height != nil {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"reflect"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
@@ -39,6 +41,11 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	if n.newLog {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
+		}
+		if text, err := os.ReadFile(e.path(trust)); err == nil { // whoever reads it next says why not
+			if p, err := anchor.ParsePolicy(text); err == nil && p.Origin == n.init.Origin {
+				return usagef("--origin %s: a new log has another origin than the log that it follows", p.Origin)
+			}
 		}
 		return n.init.Check()
 	}

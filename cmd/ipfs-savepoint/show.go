@@ -16,7 +16,11 @@ func (e *env) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show REF",
 		Short: "Print the manifest of a save point and where it is anchored",
-		Args:  exactArgs(1),
+		Long: `Print the manifest of a save point and where it is anchored.
+
+"erased by the log" (JSON: erasedByLog) is how many of its documents the log says are
+erased, as "list" says it.`,
+		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
 				data, err := b.Repo().Blocks.Get(cmd.Context(), s.CID)
@@ -35,7 +39,7 @@ func (e *env) showCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				erased, err := b.CountErased(cmd.Context(), []savepoints.Savepoint{s})
+				erased, err := e.erasedByLog(cmd.Context(), b, s)
 				if err != nil {
 					return err
 				}
@@ -45,8 +49,8 @@ func (e *env) showCommand() *cobra.Command {
 						"anchor":   map[string]any{"origin": s.Origin, "logIndex": s.LogIndex},
 						"manifest": json.RawMessage(manifest.Bytes()),
 					}
-					if erased[0] > 0 {
-						out["erased"] = erased[0]
+					if erased[0] != 0 {
+						out["erasedByLog"] = erased[0]
 					}
 					return e.print(out)
 				}
@@ -54,8 +58,12 @@ func (e *env) showCommand() *cobra.Command {
 				if err := json.Indent(&indented, manifest.Bytes(), "", "  "); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\ndocuments   %d%s\nmanifest    (DAG-JSON)\n%s\n",
-					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, s.Manifest.Totals.Documents, without(erased[0]), indented.Bytes())
+				documents := fmt.Sprint(s.Manifest.Totals.Documents)
+				if erased[0] != 0 {
+					documents += fmt.Sprintf(", %s", erased[0])
+				}
+				_, err = fmt.Fprintf(e.out, "save point  %s\nstate       %s\nlog         %s, entry %d\npinned      %t\ndocuments   %s\nmanifest    (DAG-JSON)\n%s\n",
+					s.CID, s.Manifest.State, s.Origin, s.LogIndex, pinned, documents, indented.Bytes())
 				return err
 			})
 		},

@@ -44,8 +44,8 @@ func (e *env) takeCommand() *cobra.Command {
 		Long: `Save the files of a folder as the next save point of a policy.
 
 Every regular file below SOURCE is a document, every folder a collection. A
-repository in it, or a copy of one, and files that begin with PRIVATE+KEY+, the
-secret keys of logs and witnesses, are refused. Other secrets are not known as
+repository in it, or a copy of one, and files whose first line is the secret key of
+a log or of a witness (PRIVATE+KEY+...) are refused. Other secrets are not known as
 such: what is saved, others may fetch. When the command returns, the state, its manifest, its pin and its signed log entry
 are on disk. With --height a repeated take of the same state returns the save
 point that is there.

@@ -40,12 +40,13 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	logOpen      = desc("log_open", "1 if the repository's own log could be opened, 0 if not.")
-	logStopped   = desc("log_stopped", "1 if this host signs nothing because somebody has seen more of its log, or another history; 0 if not.")
+	logStopped   = desc("log_stopped", "1 if this host signs nothing because somebody has seen more of its log, or another history, or because that cannot be read; 0 if not.")
 	logSigned    = desc("log_signed_size", "Entries under the newest signed head of the own log.")
 	logPublished = desc("log_published_size", "Entries under the newest head of the own log that its trust policy accepts.")
 	logReceipts  = desc("log_receipts_size", "Entries of the own log up to which the receipts kept here have the cosignatures that the trust policy demands.")
 	nameSize     = desc("name_size", "Entries under the head that the IPNS name of the own log stands for.")
 	nameSigned   = desc("name_signed_timestamp_seconds", "When the record of the own log's IPNS name was signed.")
+	nameError    = desc("name_error", "1 if the record of the own log's IPNS name cannot be read, 0 otherwise.")
 	cosigned     = desc("witness_cosigned_timestamp_seconds", "When the witness last cosigned the newest head of the own log.", "witness")
 	witnessError = desc("witness_error", "1 if the witness gave no cosignature when it was last asked, 0 otherwise.", "witness")
 	ledgerSize   = desc("ledger_size", "Entries under the largest head of the own log on the public ledger.")
@@ -54,7 +55,7 @@ var (
 	ledgerError  = desc("ledger_error", "1 if anything went wrong when the topic was last read, or it contradicts the own log; 0 if not.")
 	followSize   = desc("follow_size", "Entries under the verified head of a followed log.")
 	followSeen   = desc("follow_reached_timestamp_seconds", "When a source last showed a head of the followed log that was accepted.")
-	followError  = desc("follow_error", "1 if anything went wrong at the last look at the followed log, 0 if not.")
+	followError  = desc("follow_error", "1 if anything went wrong at the last look at the followed log, or its copy's head cannot be read, 0 if not.")
 )
 
 // collector computes all metrics at each scrape.
@@ -62,7 +63,7 @@ type collector struct{ b *savepoints.Bank }
 
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		logOpen, logStopped, logSigned, logPublished, logReceipts, nameSize, nameSigned,
+		logOpen, logStopped, logSigned, logPublished, logReceipts, nameSize, nameSigned, nameError,
 		cosigned, witnessError, ledgerSize, ledgerTime, ledgerRead, ledgerError, followSize, followSeen, followError,
 	} {
 		out <- d
@@ -82,7 +83,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		g.own(*s.Own)
 	}
 	for _, f := range s.Followed {
-		g.set(followSize, float64(f.Size), f.Origin)
+		if f.Size >= 0 {
+			g.set(followSize, float64(f.Size), f.Origin)
+		}
 		g.moment(followSeen, f.Reached, f.Origin)
 		g.is(followError, f.Err != nil, f.Origin)
 	}
@@ -99,6 +102,7 @@ func (g gauges) own(s savepoints.OwnStatus) {
 		g.set(logPublished, float64(s.Published), s.Origin)
 		g.set(logReceipts, float64(s.Receipts), s.Origin)
 	}
+	g.is(nameError, s.NameErr != nil, s.Origin)
 	if !s.NameSigned.IsZero() {
 		g.set(nameSize, float64(s.NameSize), s.Origin)
 		g.moment(nameSigned, s.NameSigned, s.Origin)

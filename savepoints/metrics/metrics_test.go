@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -194,7 +195,23 @@ func TestNameLag(t *testing.T) {
 		t.Errorf("signed %s ago", age)
 	}
 	take(t, b, "2")
-	expect(t, scrape(t, b), map[string]float64{name + "size" + own: 1, head + "signed_size" + own: 2, head + "published_size" + own: 2})
+	lags := map[string]float64{name + "size" + own: 1, name + "error" + own: 0, head + "signed_size" + own: 2, head + "published_size" + own: 2}
+	expect(t, scrape(t, b), lags)
+
+	// A record that cannot be read takes its own value away, and nothing else.
+	records, err := filepath.Glob(filepath.Join(b.Repo().Dir(), "meta", "names", "*"))
+	if err != nil || len(records) != 1 {
+		t.Fatalf("%q %v", records, err)
+	}
+	must(t, os.Remove(records[0]))
+	must(t, os.Mkdir(records[0], 0o700))
+	got = scrape(t, b)
+	delete(lags, name+"size"+own)
+	lags[name+"error"+own] = 1
+	expect(t, got, lags)
+	if size, ok := got[name+"size"+own]; ok {
+		t.Errorf("size %v of a name that cannot be read", size)
+	}
 }
 
 // A follower knows how far it is, and when its source was last reached.
@@ -258,4 +275,16 @@ func TestFollowLag(t *testing.T) {
 	if scrape(t, replica)[reached] != got[reached] {
 		t.Error("reached although it is gone")
 	}
+
+	// One head that is damaged takes its own value away, and nothing else.
+	heads, err := filepath.Glob(filepath.Join(replica.Repo().Dir(), "meta", "heads", "*"))
+	must(t, err)
+	for _, h := range heads {
+		must(t, os.WriteFile(h, []byte("damaged"), 0o600))
+	}
+	got = scrape(t, replica)
+	if size, ok := got["ipfs_savepoint_follow_size"+own]; ok || len(heads) == 0 || got[reached] == 0 {
+		t.Errorf("size %v of %d damaged heads: %v", size, len(heads), got)
+	}
+	expect(t, got, map[string]float64{"ipfs_savepoint_follow_error" + own: 1})
 }

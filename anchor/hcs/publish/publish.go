@@ -147,9 +147,9 @@ func (p *publisher) Publish(ctx context.Context, h anchor.Head) (r hcs.Receipt, 
 		return r, fmt.Errorf("receipt of transaction %v: %w", s.id, err)
 	}
 	if r, err = receipt(p.c.Topic, s.id, s.receipt); err != nil {
-		return r, fmt.Errorf("receipt of transaction %v: %w", s.id, err)
+		err = fmt.Errorf("receipt of transaction %v: %w", s.id, err)
 	}
-	return r, nil
+	return r, err
 }
 
 // transaction makes the transaction that submits data, and signs it for each node.
@@ -279,13 +279,14 @@ func retry(ctx context.Context, f func(context.Context) (again bool, err error))
 	}
 }
 
-// receipt checks that what the ledger says can be a place in a topic.
+// receipt checks that what the ledger says can be a place in a topic. Whatever it says, the
+// message was taken and paid for: another attempt would be paid for again.
 func receipt(topic hcs.EntityID, id hiero.TransactionID, r hiero.TransactionReceipt) (hcs.Receipt, error) {
 	out := hcs.Receipt{Topic: topic, Transaction: id.String()}
 	if r.TopicSequenceNumber == 0 || r.TopicSequenceNumber > math.MaxInt64 ||
 		r.TopicRunningHashVersion != runningHashVersion || len(r.TopicRunningHash) != len(out.RunningHash) {
-		return hcs.Receipt{}, fmt.Errorf("%w: no position in a topic: sequence number %d, running hash of version %d and %d bytes",
-			anchor.ErrUnavailable, r.TopicSequenceNumber, r.TopicRunningHashVersion, len(r.TopicRunningHash))
+		return out, fmt.Errorf("%w: sequence number %d, running hash of version %d and %d bytes",
+			hcs.ErrReceipt, r.TopicSequenceNumber, r.TopicRunningHashVersion, len(r.TopicRunningHash))
 	}
 	out.Sequence, out.RunningHash = int64(r.TopicSequenceNumber), hcs.RunningHash(r.TopicRunningHash)
 	return out, nil

@@ -235,9 +235,9 @@ func TestPublishFails(t *testing.T) {
 		"other topic":    {receipt(func(r *services.TransactionReceipt) { r.Status = services.ResponseCodeEnum_INVALID_TOPIC_ID }), hcs.ErrRefused},
 		"throttled":      {receipt(func(r *services.TransactionReceipt) { r.Status = services.ResponseCodeEnum_THROTTLED_AT_CONSENSUS }), anchor.ErrUnavailable},
 		"never known":    {receipt(func(r *services.TransactionReceipt) { r.Status = services.ResponseCodeEnum_UNKNOWN }), anchor.ErrUnavailable},
-		"no position":    {receipt(func(r *services.TransactionReceipt) { r.TopicSequenceNumber = 0 }), anchor.ErrUnavailable},
-		"short hash":     {receipt(func(r *services.TransactionReceipt) { r.TopicRunningHash = r.TopicRunningHash[:32] }), anchor.ErrUnavailable},
-		"hash version 2": {receipt(func(r *services.TransactionReceipt) { r.TopicRunningHashVersion = 2 }), anchor.ErrUnavailable},
+		"no position":    {receipt(func(r *services.TransactionReceipt) { r.TopicSequenceNumber = 0 }), hcs.ErrReceipt},
+		"short hash":     {receipt(func(r *services.TransactionReceipt) { r.TopicRunningHash = r.TopicRunningHash[:32] }), hcs.ErrReceipt},
+		"hash version 2": {receipt(func(r *services.TransactionReceipt) { r.TopicRunningHashVersion = 2 }), hcs.ErrReceipt},
 		"query refused": {func(r *rig) {
 			r.receipt = func(_ int, a *services.Response) {
 				a.GetTransactionGetReceipt().Header.NodeTransactionPrecheckCode = services.ResponseCodeEnum_NOT_SUPPORTED

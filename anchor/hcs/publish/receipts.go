@@ -25,17 +25,22 @@ type Published struct {
 	RootCID  string `json:"rootCid"`
 	Topic    string `json:"topic"`
 	// Sequence and RunningHash are where the message is. As SEQUENCE:HASH they may follow
-	// the topic in a trust policy.
-	Sequence    int64  `json:"sequence"`
-	RunningHash string `json:"runningHash"`
+	// the topic in a trust policy. Both are absent if the ledger took the message and its
+	// receipt did not say where it is ([hcs.ErrReceipt]).
+	Sequence    int64  `json:"sequence,omitzero"`
+	RunningHash string `json:"runningHash,omitzero"`
 	Transaction string `json:"transaction"`
 }
 
 func newPublished(h anchor.Head, r hcs.Receipt) Published {
-	return Published{
+	p := Published{
 		Origin: h.Origin, Size: h.Size, RootHash: h.RootHash.String(), RootCID: h.Root.String(),
-		Topic: r.Topic.String(), Sequence: r.Sequence, RunningHash: r.RunningHash.String(), Transaction: r.Transaction,
+		Topic: r.Topic.String(), Transaction: r.Transaction,
 	}
+	if r.Sequence > 0 {
+		p.Sequence, p.RunningHash = r.Sequence, r.RunningHash.String()
+	}
+	return p
 }
 
 // maxReceipt is the length in bytes of the longest line of a file of receipts.

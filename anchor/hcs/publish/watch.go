@@ -28,7 +28,8 @@ type WatchOptions struct {
 	// Interval is the pause between two looks at the log, and so between two messages; by
 	// default [DefaultInterval]. Heads that the log had in between are not published.
 	Interval time.Duration
-	// Published, if not nil, is called for each head that was published.
+	// Published, if not nil, is called for each head that was published, also where the
+	// ledger's receipt is of no known form (hcs.ErrReceipt), of which Failed is told too.
 	Published func(Published)
 	// Failed, if not nil, is called with what went wrong, once for the same trouble; it is
 	// tried again, with growing pauses of up to [MaxPause].
@@ -126,16 +127,23 @@ func (w *watcher) look(ctx context.Context) error {
 	if h.Size == w.last.Size {
 		return nil
 	}
+	size := h.Size
 	// Not cut off when ctx ends, or nobody would know whether it is on the topic: the
 	// publisher has a limit of its own.
-	r, err := w.Publisher.Publish(context.WithoutCancel(ctx), h)
+	var r hcs.Receipt
+	if h, err = hcs.FitHead(w.Policy, h); err == nil {
+		r, err = w.Publisher.Publish(context.WithoutCancel(ctx), h)
+	}
 	if err != nil {
-		return fmt.Errorf("publish head of size %d of log %s: %w", h.Size, h.Origin, err)
+		err = fmt.Errorf("publish head of size %d of log %s: %w", size, w.Policy.Origin, err)
+	}
+	if err != nil && !errors.Is(err, hcs.ErrReceipt) {
+		return err
 	}
 	p := newPublished(h, r)
 	w.last, w.unsaved = h, &p
 	w.Published(p)
-	return w.save()
+	return errors.Join(err, w.save())
 }
 
 // save writes the receipt that is not on disk yet.

@@ -367,3 +367,28 @@ func TestReceiptsFile(t *testing.T) {
 		t.Error("no folder")
 	}
 }
+
+// A message that the ledger took is not paid for again because its receipt says nothing that
+// is known here, also after a restart.
+func TestWatchUnknownReceipt(t *testing.T) {
+	r, l := newRig(t), newWatched(t)
+	l.grow(t, 2)
+	r.receipt = func(_ int, a *services.Response) { a.GetTransactionGetReceipt().Receipt.TopicRunningHashVersion = 4 }
+	file := filepath.Join(t.TempDir(), "receipts")
+	for n := 1; n <= 2; n++ {
+		w := r.watch(t, l, file, nil)
+		await(t, "a receipt", func() bool { return strings.Count(readFile(t, file), "\n") == n })
+		await(t, "the trouble to be told", func() bool { return len(w.failures()) > 0 })
+		must(t, w.stop())
+		if err := w.failures()[0]; !errors.Is(err, hcs.ErrReceipt) {
+			t.Error(err)
+		}
+		if h := r.heads(t, l.policy); len(h) != n || h[n-1] != int64(n+1) {
+			t.Errorf("heads %v", h)
+		}
+		l.grow(t, 1)
+	}
+	if strings.Contains(readFile(t, file), "runningHash") {
+		t.Error(readFile(t, file))
+	}
+}
