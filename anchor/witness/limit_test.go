@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,6 +147,24 @@ func TestBucket(t *testing.T) {
 		now = now.Add(step.after)
 		if got := b.take(now, 2, 2); got != step.want {
 			t.Errorf("step %d: %v", i, got)
+		}
+	}
+}
+
+// Another text of the same tree, with extension lines, is signed for itself, at once too.
+func TestRepetitionOfAnotherText(t *testing.T) {
+	l := newLog(t, "log.example/a").grow(t, "a", 10)
+	s, url := newServer(t, &memHeads{m: map[string][]byte{}}, ServerOptions{}, l)
+	if status, _, body := post(t, url, l.request(t, 0, 10)); status != 200 {
+		t.Fatalf("%d %q", status, body)
+	}
+	text, _, _ := strings.Cut(string(l.checkpoint(t, 10)), "\n\n")
+	for range 20 { // within one second, and over its end
+		for _, text := range []string{text + "\nextension\n", text + "\n"} {
+			status, _, body := post(t, url, request{10, nil, l.sign(t, text)}.encode())
+			if _, err := note.Open([]byte(text+"\n"+body), note.VerifierList(s.signer.Verifier())); status != 200 || err != nil {
+				t.Fatalf("%q: %d %q: %v", text, status, body, err)
+			}
 		}
 	}
 }

@@ -198,7 +198,7 @@ func (s *Server) add(ctx context.Context, body []byte) ([]byte, error) {
 	}
 	now := time.Now()
 	switch {
-	case last.N == c.N && last.current(now):
+	case last.text == n.Text && last.current(now):
 		return signatureLine(last.own), nil
 	case last.N != c.N && !l.growing.take(now, s.o.Rate, s.o.Burst):
 		return nil, refuse(http.StatusTooManyRequests, "too many heads of this log")
@@ -248,6 +248,7 @@ func consistent(r request, last, next tlog.Tree) error {
 // cosigned is what was cosigned last of a log; zero if nothing was.
 type cosigned struct {
 	stored []byte
+	text   string // that was signed
 	tlog.Tree
 	own note.Signature
 }
@@ -270,7 +271,7 @@ func (s *Server) latest(ctx context.Context, l *log) (cosigned, error) {
 		return cosigned{}, fmt.Errorf("stored checkpoint %s: %w", l.name, err)
 	}
 	c, err := torchwood.ParseCheckpoint(n.Text)
-	return cosigned{stored, c.Tree, n.Sigs[0]}, err
+	return cosigned{stored, n.Text, c.Tree, n.Sigs[0]}, err
 }
 
 // cosign signs a checkpoint, keeps it durably, and returns the signature lines. The
