@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs/hcstest"
 )
 
 func read(t testing.TB, k key, o hcs.Options, nodes ...http.Handler) (hcs.Report, error) {
@@ -145,7 +146,7 @@ func TestBrokenChain(t *testing.T) {
 		"number below one":  {changed(0, func(m *hcs.Message) { m.Sequence = 0 }), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			node := fixed(pageOf("", c.shown...))
+			node := fixed(hcstest.Page("", c.shown...))
 			_, err := read(t, k, hcs.Options{}, node, node)
 			wantError(t, err, hcs.ErrChain)
 			var e *hcs.ChainError
@@ -315,7 +316,7 @@ func (e *endless) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	page := e.all[e.shown : e.shown+100]
 	e.shown += 100
-	w.Write(pageOf(r.URL.Path+"?limit=100&page=next", page...))
+	w.Write(hcstest.Page(r.URL.Path+"?limit=100&page=next", page...))
 }
 
 // A mirror that fails, in whatever way, costs bounded time, is reported beside two
@@ -324,32 +325,32 @@ func TestFailingMirrors(t *testing.T) {
 	k := newKey(t, "log.example/failing")
 	all := announced(t, k)
 	path := "/api/v1/topics/0.0.4711/messages"
-	link := func(next string) http.Handler { return fixed(pageOf(next, all[:3]...)) }
+	link := func(next string) http.Handler { return fixed(hcstest.Page(next, all[:3]...)) }
 	for name, node := range map[string]func() http.Handler{
 		"not found": func() http.Handler { return http.NotFoundHandler() },
 		"redirect": func() http.Handler {
-			return http.RedirectHandler(serve(t, fixed(pageOf("", all...)))[0]+path, http.StatusFound)
+			return http.RedirectHandler(serve(t, fixed(hcstest.Page("", all...)))[0]+path, http.StatusFound)
 		},
 		"not JSON":    func() http.Handler { return fixed("<html>") },
 		"empty":       func() http.Handler { return fixed("") },
 		"other JSON":  func() http.Handler { return fixed("{}") },
 		"no links":    func() http.Handler { return fixed(`{"messages":[]}`) },
 		"no messages": func() http.Handler { return fixed(`{"links":{"next":null}}`) },
-		"cut":         func() http.Handler { return fixed(pageOf("", all...)[:500]) },
+		"cut":         func() http.Handler { return fixed(hcstest.Page("", all...)[:500]) },
 		"hash version 2": func() http.Handler {
-			return fixed(strings.Replace(string(pageOf("", all...)), `version":3`, `version":2`, 1))
+			return fixed(strings.Replace(string(hcstest.Page("", all...)), `version":3`, `version":2`, 1))
 		},
 		"payer in another form": func() http.Handler {
-			return fixed(strings.Replace(string(pageOf("", all...)), `"0.0.1001"`, `"0.0.01001"`, -1))
+			return fixed(strings.Replace(string(hcstest.Page("", all...)), `"0.0.1001"`, `"0.0.01001"`, -1))
 		},
 		"no payer": func() http.Handler {
-			return fixed(strings.Replace(string(pageOf("", all...)), `"0.0.1001"`, `null`, -1))
+			return fixed(strings.Replace(string(hcstest.Page("", all...)), `"0.0.1001"`, `null`, -1))
 		},
 		"huge": func() http.Handler {
-			return fixed(append(pageOf("", all...), bytes.Repeat([]byte(" "), hcs.MaxPage)...))
+			return fixed(append(hcstest.Page("", all...), bytes.Repeat([]byte(" "), hcs.MaxPage)...))
 		},
-		"too many":      func() http.Handler { return fixed(pageOf("", chatter(101)...)) },
-		"empty forever": func() http.Handler { return fixed(pageOf(path + "?limit=100&order=asc&sequencenumber=gt:0")) },
+		"too many":      func() http.Handler { return fixed(hcstest.Page("", chatter(101)...)) },
+		"empty forever": func() http.Handler { return fixed(hcstest.Page(path + "?limit=100&order=asc&sequencenumber=gt:0")) },
 		"endless":       func() http.Handler { return &endless{all: all} },
 		"link to another host": func() http.Handler {
 			return link("https://evil.example" + path + "?sequencenumber=gt:3")
@@ -401,7 +402,7 @@ func TestLimits(t *testing.T) {
 		"messages": {hcs.Options{MaxMessages: 500, MirrorTimeout: never, RequestTimeout: never}, &endless{all: all}, "more than 500 messages"},
 		"mirror":   {hcs.Options{MaxMessages: 1 << 40, MirrorTimeout: 300 * time.Millisecond, RequestTimeout: never}, &endless{all: all}, "deadline"},
 		"request":  {hcs.Options{MirrorTimeout: never, RequestTimeout: 50 * time.Millisecond}, http.HandlerFunc(silent), "deadline"},
-		"page":     {hcs.Options{MirrorTimeout: never, RequestTimeout: never}, fixed(pageOf("/api/v1/topics/0.0.4711/messages?page=next")), "no messages, and a link"},
+		"page":     {hcs.Options{MirrorTimeout: never, RequestTimeout: never}, fixed(hcstest.Page("/api/v1/topics/0.0.4711/messages?page=next")), "no messages, and a link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := hcs.Read(ctx, k.policy, topicID, serve(t, all, c.node), c.o)

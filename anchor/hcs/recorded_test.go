@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs/hcstest"
 )
 
 // recorded are answers of public mirror nodes as others have published them: the first
@@ -99,13 +100,13 @@ func FuzzPage(f *testing.F) {
 	for name := range recorded {
 		f.Add(readRecorded(f, name))
 	}
-	f.Add(pageOf("/api/v1/topics/0.0.4711/messages?limit=100&order=asc&sequencenumber=gt:2", chatter(2)...))
+	f.Add(hcstest.Page("/api/v1/topics/0.0.4711/messages?limit=100&order=asc&sequencenumber=gt:2", chatter(2)...))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		messages, next, err := hcs.ParsePage(body)
 		if err != nil {
 			return
 		}
-		again, nextAgain, err := hcs.ParsePage(pageOf(next, messages...))
+		again, nextAgain, err := hcs.ParsePage(hcstest.Page(next, messages...))
 		must(t, err)
 		if nextAgain != next || len(again) != len(messages) || (len(again) > 0 && !reflect.DeepEqual(again, messages)) {
 			t.Fatalf("%+v %q, and again %+v %q", messages, next, again, nextAgain)

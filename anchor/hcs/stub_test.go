@@ -2,8 +2,6 @@ package hcs_test
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/hcs/hcstest"
 	"github.com/ipfs/go-cid"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -70,34 +69,7 @@ func (t topic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rest = rest[:3]
 		next = fmt.Sprintf("%s?limit=100&order=asc&sequencenumber=gt:%d", r.URL.Path, rest[2].Sequence)
 	}
-	w.Write(pageOf(next, rest...))
-}
-
-// pageOf returns a page as a mirror node writes it.
-func pageOf(next string, messages ...hcs.Message) []byte {
-	type object = map[string]any
-	rows := []object{}
-	for _, m := range messages {
-		rows = append(rows, object{
-			"chunk_info":           object{"initial_transaction_id": object{"account_id": m.Payer.String(), "nonce": 0}, "number": 1, "total": 1},
-			"consensus_timestamp":  fmt.Sprintf("%d.%09d", m.Time.Unix(), m.Time.Nanosecond()),
-			"message":              base64.StdEncoding.EncodeToString(m.Data),
-			"payer_account_id":     m.Payer.String(),
-			"running_hash":         m.RunningHash.String(),
-			"running_hash_version": 3,
-			"sequence_number":      m.Sequence,
-			"topic_id":             m.Topic.String(),
-		})
-	}
-	links := object{"next": nil}
-	if next != "" {
-		links["next"] = next
-	}
-	b, err := json.Marshal(object{"links": links, "messages": rows})
-	if err != nil {
-		panic(err)
-	}
-	return b
+	w.Write(hcstest.Page(next, rest...))
 }
 
 // fixed answers every request with the same body.

@@ -102,13 +102,14 @@ func (t *Topic) Mirror(change func([]hcs.Message) []hcs.Message) http.Handler {
 			next = fmt.Sprintf("%s?limit=100&order=asc&sequencenumber=gt:%d", r.URL.Path, from+PageMessages)
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(page(next, shown)) // the reader may have gone
+		w.Write(Page(next, shown...)) // the reader may have gone
 	})
 	return mux
 }
 
-// page returns a page as a mirror node writes it.
-func page(next string, messages []hcs.Message) []byte {
+// Page returns a page as a mirror node writes it; next is the path of the one that follows,
+// empty if there is none.
+func Page(next string, messages ...hcs.Message) []byte {
 	type object = map[string]any
 	rows := []object{}
 	for _, m := range messages {
