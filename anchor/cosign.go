@@ -69,9 +69,9 @@ type Cosigned struct {
 
 // Cosign asks all witnesses at once to cosign the view's head, and returns it with
 // their cosignatures once p is satisfied and the others had a second more. known is the
-// size that the witnesses are believed to have seen; they say so if they have not. Each cosignature counts only
-// if the witness made it just now: so a quorum of them also says that no witness of
-// it has seen a larger tree.
+// size that the witnesses are believed to have seen; they say so if they have not. Each
+// cosignature counts only if the witness made it just now: so a quorum of them also says
+// that no witness of it has seen a larger tree.
 //
 // A witness that says that it has cosigned a larger tree, or one that this head does not
 // extend, is believed if it shows that tree's checkpoint (see [Accountable]), or if there

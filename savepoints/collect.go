@@ -13,8 +13,8 @@ import (
 )
 
 // Collect removes the IPFS blocks that belong to no pinned save point, to the newest
-// head of no log, and to nothing that the name of a log stands for: what a take left that was killed or refused, and the
-// partial tiles that a log has outgrown. Others may read and write meanwhile. An erasure
+// head of no log, and to nothing that the name of a log stands for: what a take left that
+// was killed or refused, and the partial tiles that a log has outgrown. Others may read and write meanwhile. An erasure
 // that was interrupted is finished first.
 func (b *Bank) Collect(ctx context.Context, o segments.CollectOptions) (node.Collected, error) {
 	if !o.DryRun {

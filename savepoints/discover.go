@@ -229,8 +229,9 @@ const seenKind = "seen"
 
 // overtake compares the best head with what the bank knows of the log, which must not be
 // more, and has it remember this head. A copy of the log that the bank follows is brought
-// up to it. Before that it must extend what the ledger knows. The log that is written here is never moved by what somebody else shows: a
-// head of it that is larger than the own one says that this repository was rolled back.
+// up to it. Before that it must extend what the ledger knows. The log that is written here
+// is never moved by what somebody else shows: a head of it that is larger than the own one
+// says that this repository was rolled back, and stops this host.
 func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *Discovery, t *topicReading) error {
 	p := o.Policy
 	if p.Origin == b.Origin() {
