@@ -74,7 +74,7 @@ func (r *Repo) DialPeer(addrs []string) (*Remote, error) {
 
 // Held asks for one IPFS block of those that the remote has at hand, and checks it: a
 // gateway is told not to go and find it elsewhere, and a peer that has no gateway is
-// asked by bitswap. The error wraps dag.ErrNotFound if it was reached and has not
+// asked by bitswap, under a peer id that it does not know. The error wraps dag.ErrNotFound if it was reached and has not
 // shown it before ctx ended.
 func (r *Remote) Held(ctx context.Context, c cid.Cid) ([]byte, error) {
 	asked := *r
@@ -83,10 +83,14 @@ func (r *Remote) Held(ctx context.Context, c cid.Cid) ([]byte, error) {
 	if r.peer == nil || !isNoGateway(err) {
 		return data, err
 	}
-	if err := r.peer.connect(ctx); err != nil {
+	alone, err := r.peer.alone()
+	if err != nil {
+		return nil, err
+	}
+	if err := alone.connect(ctx); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, r.Name, err)
 	}
-	got, err := r.peer.client.GetBlock(ctx, c)
+	got, err := alone.client.GetBlock(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: it did not send %s in time: %w", dag.ErrNotFound, c, err)
 	}

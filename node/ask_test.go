@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -149,4 +150,49 @@ func TestConnect(t *testing.T) {
 	if _, err := peer.Decode(unknown); err != nil {
 		t.Errorf("the peer id is none: %v", err)
 	}
+}
+
+// TestHeldWhileServing: a node that serves asks one peer alone, and hears its answer
+// although that peer prefers to talk to the host that serves.
+func TestHeldWhileServing(t *testing.T) {
+	has, r := newRepo(t), newRepo(t)
+	root, _ := putState(t, has.Blocks, 1)
+	n := serve(t, r, nil)
+	holder, other := bitswapPeer(t, has), bitswapPeer(t, newRepo(t))
+	must(t, n.Connect(ctx, []string{addressOf(holder)}))
+	must(t, n.Connect(ctx, []string{addressOf(other)}))
+	for range 3 { // the connection with the most streams is preferred
+		s, err := holder.NewStream(ctx, n.PeerID(), bsnet.ProtocolBitswap)
+		must(t, err)
+		defer s.Reset()
+	}
+	remote, err := r.Dial(addressOf(holder))
+	must(t, err)
+	defer remote.Close()
+	long, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = remote.Held(long, root)
+	must(t, err)
+
+	lacks, err := r.Dial(addressOf(other))
+	must(t, err)
+	defer lacks.Close()
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if _, err := lacks.Held(short, root); !errors.Is(err, dag.ErrNotFound) {
+		t.Errorf("one that has it not, beside one that has: %v", err)
+	}
+}
+
+// bitswapPeer is a libp2p peer that has a repository's IPFS blocks and no gateway.
+func bitswapPeer(t *testing.T, r *Repo) host.Host {
+	t.Helper()
+	h, err := libp2p.New(libp2p.ListenAddrStrings(anySwarm))
+	must(t, err)
+	swap := bitswap.New(ctx, bsnet.NewFromIpfsHost(h), nil, readOnly{r.Blocks})
+	t.Cleanup(func() {
+		swap.Close()
+		h.Close()
+	})
+	return h
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/ipfs/boxo/bitswap/client"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -34,13 +36,39 @@ const maxSilent = 3
 // remotePeer is a libp2p peer, and a bitswap client for it that begins with the
 // first want.
 type remotePeer struct {
-	host   host.Host
-	info   peer.AddrInfo
-	blocks *segments.Store
+	host     host.Host
+	owned    bool // the host is closed with this
+	info     peer.AddrInfo
+	blocks   *segments.Store
+	swarmKey []byte
 
 	once   sync.Once
 	net    interface{ Stop() } // nil if the client is the host's own and stays
 	client *client.Client
+
+	mu      sync.Mutex
+	through *remotePeer // see alone
+}
+
+// alone returns the peer as it is reached from a host that connects to nobody else, of a
+// passing peer id: what comes by bitswap there, this peer sent. The host that serves hears
+// others too, and one of its own peer id would not hear all that is sent to it.
+func (p *remotePeer) alone() (*remotePeer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.through != nil {
+		return p.through, nil
+	}
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHost(key, nil, p.swarmKey)
+	if err != nil {
+		return nil, err
+	}
+	p.through = &remotePeer{host: h, owned: true, info: p.info, blocks: p.blocks}
+	return p.through, nil
 }
 
 // isNoGateway reports whether a peer was reached that offers no gateway.
@@ -86,11 +114,18 @@ func (p *remotePeer) connect(ctx context.Context) error {
 }
 
 func (p *remotePeer) close() error {
-	if p.net == nil {
-		return nil
+	var errs []error
+	if p.through != nil {
+		errs = append(errs, p.through.close())
 	}
-	p.net.Stop()
-	return p.client.Close()
+	if p.net != nil {
+		p.net.Stop()
+		errs = append(errs, p.client.Close())
+	}
+	if p.owned {
+		errs = append(errs, p.host.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // swap does tasks with a source by bitswap, many at a time. The caller holds mu; one

@@ -216,7 +216,7 @@ func dialStranger(dir string) error {
 			asked, cancel = context.WithTimeout(ctx, 2*time.Second)
 		}
 		defer cancel()
-		src, err := stranger.Dial(n.Addresses()[0])
+		src, err := strange.Dial(n.Addresses()[0])
 		if err != nil {
 			return err
 		}

@@ -108,6 +108,9 @@ func (r *Repo) Serve(ctx context.Context, o ServeOptions) (*Network, error) {
 		MaxHeaderBytes:    64 << 10,
 	}
 	n.run(func() error { return n.server.Serve(listener) })
+	if n.bitswap != nil {
+		r.serving.Store(n)
+	}
 	return n, nil
 }
 
@@ -164,21 +167,6 @@ func (n *Network) run(serve func() error) {
 // Handle adds a handler for a pattern of [http.ServeMux] to the gateway's HTTP listener. It is not offered over libp2p.
 func (n *Network) Handle(pattern string, h http.Handler) { n.mux.Handle(pattern, h) }
 
-// Dial prepares a source as [Repo.Dial] does. A peer is spoken to by the host that
-// serves, if there is a swarm: with two hosts of one peer id, what a peer sends by
-// bitswap could come to the wrong one. The source is closed before the network.
-func (n *Network) Dial(source string) (*Remote, error) {
-	if n.bitswap == nil || !strings.HasPrefix(source, "/") {
-		return n.repo.Dial(source)
-	}
-	info, err := peer.AddrInfoFromString(source)
-	if err != nil {
-		return nil, fmt.Errorf("source %q: %w", source, err)
-	}
-	p := &remotePeer{host: n.host, info: *info, blocks: n.repo.Blocks, client: n.bitswap.Client}
-	return p.remote(source), nil
-}
-
 // Errs delivers the error of a server that ended by itself.
 func (n *Network) Errs() <-chan error { return n.errs }
 
@@ -199,6 +187,7 @@ func (n *Network) PeerID() peer.ID { return n.host.ID() }
 
 // Close stops all servers and waits for them.
 func (n *Network) Close() error {
+	n.repo.serving.CompareAndSwap(n, nil)
 	var errs []error
 	if n.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

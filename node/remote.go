@@ -65,7 +65,8 @@ func (r *Remote) answer() time.Duration {
 
 // Dial prepares a source: the URL of a gateway, or a multiaddr that ends in
 // /p2p/<peer id>, to which this repository's peer id and swarm key are shown. The
-// connection is made by the first request.
+// connection is made by the first request. What is dialled while a [Network] of the
+// repository is open is of no use after that.
 func (r *Repo) Dial(source string) (*Remote, error) {
 	if strings.HasPrefix(source, "/") {
 		return r.dialPeer(source)
@@ -106,24 +107,28 @@ func (r *Repo) dialPeer(source string) (*Remote, error) {
 	return r.dialInfo(source, *info)
 }
 
-// dialInfo dials a peer; source is how the caller wrote it.
+// dialInfo dials a peer; source is how the caller wrote it. While the node serves, the
+// host that does speaks to the peer: with two hosts of one peer id, what a peer sends by
+// bitswap could come to the wrong one.
 func (r *Repo) dialInfo(source string, info peer.AddrInfo) (*Remote, error) {
-	key, err := r.identity()
-	if err != nil {
-		return nil, err
-	}
 	swarmKey, err := r.SwarmKey()
 	if err != nil {
 		return nil, err
 	}
-	h, err := newHost(key, nil, swarmKey)
+	p := &remotePeer{info: info, blocks: r.Blocks, swarmKey: swarmKey}
+	if n := r.serving.Load(); n != nil {
+		p.host, p.client = n.host, n.bitswap.Client
+		return p.remote(source), nil
+	}
+	key, err := r.identity()
 	if err != nil {
+		return nil, err
+	}
+	if p.host, err = newHost(key, nil, swarmKey); err != nil {
 		return nil, fmt.Errorf("source %q: %w", source, err)
 	}
-	remote := (&remotePeer{host: h, info: info, blocks: r.Blocks}).remote(source)
-	closeRemote := remote.close
-	remote.close = func() error { return errors.Join(closeRemote(), h.Close()) }
-	return remote, nil
+	p.owned = true
+	return p.remote(source), nil
 }
 
 // remote is the peer as a source of that name.

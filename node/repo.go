@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/internal/durable"
@@ -56,6 +57,8 @@ type Repo struct {
 	// when it returns false and the DAG may not be whole any more. It is set as Gone is.
 	Keeping func(context.Context) (keep func(ctx context.Context, f func() error) (bool, error), err error)
 	records records
+	// serving is the network that Serve started, until it is closed.
+	serving atomic.Pointer[Network]
 }
 
 const (

@@ -111,7 +111,7 @@ func (s *Server) fetch(ctx context.Context, r *request) error {
 	}()
 	var errs []error
 	for _, address := range append(r.Pin.peers(), s.options.Peers...) {
-		src, err := s.network.Dial(address)
+		src, err := s.repo.Dial(address)
 		if err != nil {
 			errs = append(errs, err)
 			continue
