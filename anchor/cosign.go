@@ -194,18 +194,30 @@ func signatureLine(s note.Signature) string { return "\u2014 " + s.Name + " " + 
 
 // logSignatures is the checkpoint without the signatures of witnesses.
 func (v *View) logSignatures(p *Policy) []byte {
-	text, lines, _ := bytes.Cut(v.head.Checkpoint, []byte("\n\n"))
-	out := append(bytes.Clone(text), "\n\n"...)
-	for line := range strings.Lines(string(lines)) {
-		if f := strings.Fields(line); len(f) == 3 && f[1] == p.Origin {
-			out = append(out, line...)
-		}
-	}
-	return out
+	own, _ := p.SplitSignatures(v.head.Checkpoint)
+	return own
 }
 
-// CosignedAt returns when the witnesses of the policy cosigned a head, by their
-// names; it is empty if none did. The head has been verified under the policy.
+// SplitSignatures returns a checkpoint with those of its signature lines alone that are of
+// the log's name, and the other lines. It verifies nothing. While the key of a log is
+// replaced a policy names one of the two that sign; of its witnesses' keys none has the
+// log's name, see [ParsePolicy].
+func (p *Policy) SplitSignatures(checkpoint []byte) (own []byte, others []string) {
+	text, lines, _ := bytes.Cut(checkpoint, []byte("\n\n"))
+	own = append(bytes.Clone(text), "\n\n"...)
+	for line := range strings.Lines(string(lines)) {
+		if f := strings.Fields(line); len(f) == 3 && f[1] == p.Origin {
+			own = append(own, line...)
+		} else {
+			others = append(others, line)
+		}
+	}
+	return own, others
+}
+
+// CosignedAt returns when the witnesses of the policy cosigned a head, by their names in
+// the policy, of which no two are alike; it is empty if none did. The head has been
+// verified under the policy.
 func CosignedAt(p *Policy, h Head) map[string]time.Time {
 	out := map[string]time.Time{}
 	n, err := note.Open(h.Checkpoint, p.witnessVerifiers())
@@ -213,8 +225,11 @@ func CosignedAt(p *Policy, h Head) map[string]time.Time {
 		return out
 	}
 	for _, s := range n.Sigs {
-		if at, err := torchwood.CosignatureTimestamp(s); err == nil {
-			out[s.Name] = time.Unix(at, 0)
+		at, err := torchwood.CosignatureTimestamp(s)
+		for _, w := range p.Witnesses {
+			if v := w.Verifier; err == nil && v.Name() == s.Name && v.KeyHash() == s.Hash {
+				out[w.Name] = time.Unix(at, 0)
+			}
 		}
 	}
 	return out

@@ -87,7 +87,8 @@ func (p *Policy) witnessVerifiers() note.Verifiers {
 // space: a file with carriage returns is refused. What implementations read differently
 // is refused too: two log lines, of which one or both must have signed; a "#" within a
 // line; Unicode's other white space in a line that is no comment; the log's key as a
-// witness's, since nobody is their own witness.
+// witness's, since nobody is their own witness; the log's name as that of a witness's key,
+// since a cosignature would pass for a signature of the log.
 func ParsePolicy(b []byte) (*Policy, error) {
 	if len(b) > MaxPolicySize {
 		return nil, &PolicyError{Err: fmt.Errorf("%d bytes, more than %d", len(b), MaxPolicySize)}
@@ -261,6 +262,16 @@ func (p *policyParser) parseWitness(f []string) error {
 		w.URL = strings.TrimSuffix(f[3], "/")
 	}
 	p.Witnesses = append(p.Witnesses, w)
+	return p.distinct()
+}
+
+// distinct refuses a witness's key that has the log's name.
+func (p *policyParser) distinct() error {
+	for _, w := range p.Witnesses {
+		if w.Verifier.Name() == p.Origin {
+			return fmt.Errorf("the key of witness %s has the name of the log, %s: a witness's key needs another", w.Name, p.Origin)
+		}
+	}
 	return nil
 }
 
@@ -279,7 +290,10 @@ func (p *policyParser) parseLog(f []string) error {
 		return err
 	}
 	p.Origin, p.URLs, p.key = v.Name(), f[2:], v
-	return p.own(f[1], "the log")
+	if err := p.own(f[1], "the log"); err != nil {
+		return err
+	}
+	return p.distinct()
 }
 
 func (p *Policy) parseOwn(f []string) error {

@@ -89,6 +89,8 @@ func TestUnusablePolicies(t *testing.T) {
 		{"a name twice", logLine + "witness w1 " + w + "\nwitness w1 " + newVkey(t, "w.example/two", 4, 2) + "\nquorum none\n", 3},
 		{"log as its witness", "log " + newVkey(t, "log.example/own", 1, 1) + "\nwitness w1 " + w + "\nquorum none\n", 2},
 		{"witness before its log", "witness w1 " + w + "\nlog " + newVkey(t, "log.example/own", 1, 1) + "\nquorum none\n", 2},
+		{"witness of the log's name", logLine + "witness w1 " + newVkey(t, "log.example/a", 4, 1) + "\nquorum none\n", 2},
+		{"witness of the name of a log after it", "witness w1 " + newVkey(t, "log.example/a", 4, 1) + "\n" + ok, 2},
 		{"member twice", two + "group q 2 w1 w1\nquorum q\n", 4},
 		{"member of two groups", two + "group a any w1 w2\ngroup b any w1\ngroup q all a b\nquorum q\n", 5},
 		{"group of itself", two + "group q 1 q\nquorum q\n", 4},
@@ -230,5 +232,29 @@ func TestPolicyTopic(t *testing.T) {
 	line, err := anchor.TopicLine("  0.0.4711 \n" + mirrors)
 	if err != nil || line != "# ipfs-savepoint: hcs 0.0.4711"+mirrors+"\n" {
 		t.Errorf("%q %v", line, err)
+	}
+}
+
+// Two witnesses whose keys have one name are two.
+func TestWitnessesOfOneName(t *testing.T) {
+	k := newKey(t, "log.example/witnessed")
+	var ws []note.Signer
+	text, group := "log "+k.vkey+"\n", "group q all"
+	for i := range 2 {
+		w, err := torchwood.NewCosignatureSigner("witness.example", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i)}, ed25519.SeedSize)))
+		must(t, err)
+		ws = append(ws, w)
+		text += fmt.Sprintf("witness w%d %s\n", i, w.Verifier())
+		group += fmt.Sprintf(" w%d", i)
+	}
+	p := parsePolicy(t, text+group+"\nquorum q\n")
+	n, err := note.Open(filled(t, newMemStore(), k, 1).Head().Checkpoint, note.VerifierList(k.signer.Verifier()))
+	must(t, err)
+	signed, err := note.Sign(n, ws...)
+	must(t, err)
+	h, err := anchor.VerifyCheckpoint(p, signed)
+	must(t, err)
+	if at := anchor.CosignedAt(p, h); len(at) != 2 || at["w0"].IsZero() || at["w1"].IsZero() {
+		t.Errorf("cosigned at %v", at)
 	}
 }

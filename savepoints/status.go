@@ -160,7 +160,7 @@ func (w *witnessing) status(p *anchor.Policy, published anchor.Head) []WitnessSt
 		s := w.last[of.Name]
 		s.Name = of.Name
 		if s.Cosigned.IsZero() {
-			s.Cosigned = before[of.Verifier.Name()]
+			s.Cosigned = before[of.Name]
 		}
 		out = append(out, s)
 	}

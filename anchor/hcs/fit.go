@@ -23,16 +23,7 @@ func FitHead(p *anchor.Policy, h anchor.Head) (anchor.Head, error) {
 	if !errors.Is(full, ErrSize) {
 		return h, full
 	}
-	text, signatures, _ := bytes.Cut(h.Checkpoint, []byte("\n\n"))
-	own := append(bytes.Clone(text), "\n\n"...)
-	var cosignatures []string
-	for line := range strings.Lines(string(signatures)) {
-		if f := strings.Fields(line); len(f) == 3 && f[1] != h.Origin {
-			cosignatures = append(cosignatures, line)
-		} else {
-			own = append(own, line...)
-		}
-	}
+	own, cosignatures := p.SplitSignatures(h.Checkpoint)
 	// The longest go first.
 	slices.SortStableFunc(cosignatures, func(a, b string) int { return len(a) - len(b) })
 	tries := 0
