@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -70,6 +71,19 @@ func (v *View) checkFloor(ctx context.Context, p *Policy) error {
 
 // Head returns the verified head.
 func (v *View) Head() Head { return v.head }
+
+// SignedAlone returns the view of the same head with the signature of p's key as the only
+// one: what is left when the log's other key, and the witnesses, are not there. The error
+// wraps ErrUntrusted if that key has not signed it.
+func (v *View) SignedAlone(p *Policy) (*View, error) {
+	n, err := note.Open(v.head.Checkpoint, note.VerifierList(p.key))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	alone := *v
+	alone.head.Checkpoint = []byte(n.Text + "\n" + signatureLine(n.Sigs[0]))
+	return &alone, nil
+}
 
 func (v *View) hashes(ctx context.Context) tlog.HashReader {
 	return torchwood.TileHashReaderWithContext(ctx, v.head.tree(), v.tiles)

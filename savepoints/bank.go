@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 
@@ -105,10 +104,8 @@ func (b *Bank) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if _, err := b.loadPolicy(name); err != nil {
-			return err
-		}
+	if err := b.loadPolicies(names); err != nil {
+		return err
 	}
 	if b.earlier, err = b.keptPolicies(names); err != nil {
 		return err
@@ -120,23 +117,10 @@ func (b *Bank) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.own, err = b.loadPolicy(trustFile); err != nil {
+	if b.own, _, err = b.loadPolicy(trustFile); err != nil {
 		return err
 	}
 	return b.openLog(ctx, strings.TrimSpace(string(skey)))
-}
-
-func (b *Bank) loadPolicy(name string) (*anchor.Policy, error) {
-	data, err := b.repo.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("trust policy: %w", err)
-	}
-	p, err := anchor.ParsePolicy(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	b.policies[p.Origin] = p
-	return p, nil
 }
 
 func (b *Bank) openLog(ctx context.Context, skey string) error {
@@ -205,62 +189,6 @@ func (b *Bank) TrustPolicy() ([]byte, error) {
 	}
 	return b.repo.ReadFile(trustFile)
 }
-
-// Trust returns the bank with one more trust policy in force; b itself is as before.
-// Both are one open repository, closed once. Keep makes the policy last. The error
-// wraps anchor.ErrPolicy, or ErrTrustConflict if the repository keeps another
-// policy for the same log: that is for a person to change.
-func (b *Bank) Trust(policy []byte) (*Bank, *anchor.Policy, error) {
-	p, err := anchor.ParsePolicy(policy)
-	if err != nil {
-		return nil, nil, err
-	}
-	kept, err := b.keptPolicy(p.Origin)
-	if err != nil {
-		return nil, nil, err
-	}
-	if kept != nil && string(kept) != string(policy) {
-		return nil, nil, fmt.Errorf("%w: %s; the one kept in the repository differs", ErrTrustConflict, p.Origin)
-	}
-	return b.with(p), p, nil
-}
-
-// clone returns another view of the same bank, whose policies can be changed.
-func (b *Bank) clone() *Bank {
-	c := *b
-	c.policies = maps.Clone(b.policies)
-	return &c
-}
-
-// with returns the bank with a policy in force in place of any other for its log.
-func (b *Bank) with(p *anchor.Policy) *Bank {
-	c := b.clone()
-	c.policies[p.Origin] = p
-	return c
-}
-
-func (b *Bank) keptPolicy(origin string) ([]byte, error) {
-	name := policyName(origin)
-	if origin == b.Origin() {
-		name = trustFile
-	}
-	data, err := b.repo.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return data, err
-}
-
-// Keep makes a trust policy part of the repository, for a log that it follows.
-func (b *Bank) Keep(policy []byte) error {
-	_, p, err := b.Trust(policy)
-	if err != nil || p.Origin == b.Origin() {
-		return err
-	}
-	return errors.Join(b.repo.WriteFile(policyName(p.Origin), policy), b.notePolicy(p, policy))
-}
-
-func policyName(origin string) string { return trustDir + "/" + LogID(origin)[:16] + ".policy" }
 
 // LogID is the name of a log in URLs: the SHA-256 of its origin in hexadecimal.
 func LogID(origin string) string {

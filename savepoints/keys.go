@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,6 +74,54 @@ func (k Keys) open() (anchor.Signer, *anchor.Policy, error) {
 	return signer, p, nil
 }
 
+// settled returns the keys as they are once what a crash broke off is done: the beginning
+// of a rotation is undone where one of its two files is missing, and its end is finished.
+func (k Keys) settled() Keys {
+	files := maps.Clone(k.files)
+	if files[nextKeyFile] != nil && files[nextTrustFile] != nil && !bytes.Equal(files[trustFile], files[nextTrustFile]) {
+		return k
+	}
+	if _, err := LogKey(files[nextKeyFile], files[trustFile]); err == nil {
+		files[logKeyFile] = files[nextKeyFile]
+	}
+	delete(files, nextKeyFile)
+	delete(files, nextTrustFile)
+	return Keys{files}
+}
+
+// next returns settled keys as they are to be once the rotation that is under way has
+// ended, and whether one is.
+func (k Keys) next() (Keys, bool) {
+	if k.files[nextKeyFile] == nil {
+		return Keys{}, false
+	}
+	files := maps.Clone(k.files)
+	files[logKeyFile], files[trustFile] = files[nextKeyFile], files[nextTrustFile]
+	delete(files, nextKeyFile)
+	delete(files, nextTrustFile)
+	return Keys{files}, true
+}
+
+// check reports whether settled keys can be used.
+func (k Keys) check() error {
+	_, p, err := k.open()
+	if err != nil {
+		return err
+	}
+	next, rotating := k.next()
+	if !rotating {
+		return nil
+	}
+	_, q, err := next.open()
+	if err == nil && q.Origin != p.Origin {
+		err = fmt.Errorf("%w: the next key is of log %q, the present one of %q", ErrKeys, q.Origin, p.Origin)
+	}
+	if err != nil {
+		return fmt.Errorf("the key that is to replace the present one: %w", err)
+	}
+	return nil
+}
+
 // Origin is the log that the keys are of.
 func (k Keys) Origin() string {
 	_, p, err := k.open()
@@ -98,16 +147,13 @@ func (b *Bank) ExportKeys(w io.Writer, recipients ...age.Recipient) error {
 	if b.own == nil {
 		return fmt.Errorf("export keys: %w", b.noLog())
 	}
-	k := Keys{map[string][]byte{}}
-	for _, name := range keyFiles {
-		data, err := b.repo.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("export keys: %w", err)
-		}
-		k.files[name] = data
+	k, err := b.keys()
+	if err == nil {
+		k = k.settled()
+		err = k.check() // what cannot be imported is no copy to rely on
+	}
+	if err != nil {
+		return fmt.Errorf("export keys: %w", err)
 	}
 	armored := armor.NewWriter(w)
 	sealed, err := age.Encrypt(armored, recipients...)
@@ -118,6 +164,22 @@ func (b *Bank) ExportKeys(w io.Writer, recipients ...age.Recipient) error {
 		return fmt.Errorf("export keys: %w", err)
 	}
 	return nil
+}
+
+// keys reads the files of the repository as they are.
+func (b *Bank) keys() (Keys, error) {
+	k := Keys{map[string][]byte{}}
+	for _, name := range keyFiles {
+		data, err := b.repo.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Keys{}, err
+		}
+		k.files[name] = data
+	}
+	return k, nil
 }
 
 func (k Keys) write(w io.Writer) error {
@@ -152,6 +214,8 @@ func OpenKeys(r io.Reader, identities ...age.Identity) (Keys, error) {
 	return readKeys(plain)
 }
 
+// readKeys reads the tar archive. What was exported after a crash in the middle of a
+// rotation is settled.
 func readKeys(r io.Reader) (Keys, error) {
 	k := Keys{map[string][]byte{}}
 	t := tar.NewReader(io.LimitReader(r, int64(len(keyFiles)+1)*2*maxKeyFile))
@@ -172,10 +236,8 @@ func readKeys(r io.Reader) (Keys, error) {
 		}
 		k.files[h.Name] = data
 	}
-	if _, _, err := k.open(); err != nil {
-		return Keys{}, err
-	}
-	return k, nil
+	k = k.settled()
+	return k, k.check()
 }
 
 // ImportKeys keeps the keys of a log in a bank that has none of its own, and the log's
@@ -185,7 +247,7 @@ func (b *Bank) ImportKeys(k Keys) error {
 	if err := hasNoKey(b.repo); err != nil {
 		return fmt.Errorf("import keys: %w", err)
 	}
-	if _, _, err := k.open(); err != nil {
+	if err := k.check(); err != nil {
 		return fmt.Errorf("import keys: %w", err)
 	}
 	if err := b.Keep(k.files[trustFile]); err != nil {
@@ -228,17 +290,16 @@ func (b *Bank) PublicKeys() (PublicKeys, error) {
 	if err != nil || b.own == nil {
 		return out, err
 	}
-	text, err := b.repo.ReadFile(trustFile)
+	k, err := b.keys()
 	if err != nil {
 		return out, err
 	}
-	out.Origin, out.Log, out.PrivateIDs = b.own.Origin, vkeyOf(text), b.own.PrivateIDs
-	text, err = b.repo.ReadFile(nextTrustFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
+	k = k.settled()
+	out.Origin, out.Log, out.PrivateIDs = b.own.Origin, vkeyOf(k.files[trustFile]), b.own.PrivateIDs
+	if next, rotating := k.next(); rotating {
+		out.NextLog = vkeyOf(next.files[trustFile])
 	}
-	out.NextLog = vkeyOf(text)
-	return out, err
+	return out, nil
 }
 
 // vkeyOf returns the log's key in a trust policy.

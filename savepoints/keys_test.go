@@ -10,11 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node/segments"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/ipfs/go-cid"
 )
@@ -159,112 +157,6 @@ func TestImportKeys(t *testing.T) {
 	// The key under which policies are named came too: it is the same policy.
 	if s := take(t, next, smallState(2), "p"); s.Entry.Policy != first.Entry.Policy || s.Entry.Sequence != 2 || s.Entry.Epoch != 1 {
 		t.Errorf("%+v", s.Entry)
-	}
-}
-
-// While a key is replaced, heads are believed by the old policy and by the new one; after
-// it by the new one.
-func TestRotateKey(t *testing.T) {
-	w := newRegulator(t)
-	b := newWitnessedBank(t, w)
-	if err := b.FinishRotation(ctx); !errors.Is(err, savepoints.ErrUsage) {
-		t.Errorf("finished before it began: %v", err)
-	}
-	before, err := b.Take(ctx, smallState(1), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
-	must(t, err)
-	old, err := b.TrustPolicy()
-	must(t, err)
-	next, err := b.RotateKey(ctx)
-	must(t, err)
-	if bytes.Equal(old, next) {
-		t.Fatal("the policies are the same")
-	}
-	if _, err := b.RotateKey(ctx); !errors.Is(err, savepoints.ErrUsage) {
-		t.Errorf("rotated twice: %v", err)
-	}
-	// Nothing that both signed is published yet.
-	if err := b.FinishRotation(ctx); !errors.Is(err, savepoints.ErrConflict) {
-		t.Errorf("finished too early: %v", err)
-	}
-	b = reopen(t, b)
-	_, err = b.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
-	must(t, err)
-	h, err := b.Head(ctx, "")
-	must(t, err)
-	for _, text := range [][]byte{old, next} {
-		p, err := anchor.ParsePolicy(text)
-		must(t, err)
-		_, err = anchor.OpenView(ctx, anchor.LocalFetcher(b.Repo().Blocks, h.Root), p)
-		must(t, err)
-	}
-	must(t, b.FinishRotation(ctx))
-	b = reopen(t, b)
-	if now, err := b.TrustPolicy(); err != nil || !bytes.Equal(now, next) {
-		t.Errorf("the policy now: %s, %v", now, err)
-	}
-	w.watch(t, b) // the witness was given the new policy
-	last, err := b.Take(ctx, smallState(3), savepoints.TakeOptions{Policy: "p", Witnessed: time.Minute})
-	must(t, err)
-	if last.Entry.Sequence != 3 || last.Manifest.Parent.Sequence != 2 {
-		t.Errorf("%+v", last.Entry)
-	}
-	// All save points, those too that only the old key had signed, verify by the new one.
-	l := list(t, b)
-	if len(l) != 3 || l[0].CID != before.CID {
-		t.Fatalf("%d save points", len(l))
-	}
-	for _, s := range l {
-		_, err := b.Verify(ctx, s)
-		must(t, err)
-		must(t, exportTo(t, b, s, fresh(t, b)))
-	}
-	if pOld, err := anchor.ParsePolicy(old); err == nil {
-		h, err := b.Head(ctx, "")
-		must(t, err)
-		if _, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.Repo().Blocks, h.Root), pOld); !errors.Is(err, anchor.ErrUntrusted) {
-			t.Errorf("by the old policy: %v", err)
-		}
-	}
-	_, err = b.Collect(ctx, segments.CollectOptions{All: true})
-	must(t, err)
-}
-
-// A crash in the middle of the last step leaves a repository that works, and in which
-// the step can be done again.
-func TestFinishRotationAfterACrash(t *testing.T) {
-	for _, done := range [][]string{{"trust.policy"}, {"trust.policy", "log.key"}, {"trust.policy", "log.key", "-log.next.key"}} {
-		b := initBank(t)
-		take(t, b, smallState(1), "p")
-		_, err := b.RotateKey(ctx)
-		must(t, err)
-		must(t, b.Close())
-		dir := b.Repo().Dir()
-		for _, step := range done {
-			if name, gone := strings.CutPrefix(step, "-"); gone {
-				must(t, os.Remove(filepath.Join(dir, name)))
-				continue
-			}
-			from := map[string]string{"trust.policy": "trust.next.policy", "log.key": "log.next.key"}[step]
-			data, err := os.ReadFile(filepath.Join(dir, from))
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(dir, step), data, 0o600))
-		}
-		b = openBank(t, dir)
-		if s := take(t, b, smallState(2), "p"); s.Entry.Sequence != 2 {
-			t.Errorf("%v: %+v", done, s.Entry)
-		}
-		must(t, b.FinishRotation(ctx))
-		b = reopen(t, b)
-		take(t, b, smallState(3), "p")
-		for _, s := range list(t, b) {
-			_, err := b.Verify(ctx, s)
-			must(t, err)
-		}
-		for _, name := range []string{"log.next.key", "trust.next.policy"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%v: %s is left", done, name)
-			}
-		}
 	}
 }
 

@@ -53,12 +53,22 @@ func newRegulator(t *testing.T) *regulator {
 // watch makes it the witness of the logs of banks.
 func (w *regulator) watch(t *testing.T, banks ...*savepoints.Bank) {
 	t.Helper()
-	signer, err := witness.NewSigner(w.signer)
-	must(t, err)
-	var keys []note.Verifier
+	var policies [][]byte
 	for _, b := range banks {
 		text, err := b.TrustPolicy()
 		must(t, err)
+		policies = append(policies, text)
+	}
+	w.trust(t, policies...)
+}
+
+// trust makes it the witness of the logs of trust policies.
+func (w *regulator) trust(t *testing.T, policies ...[]byte) {
+	t.Helper()
+	signer, err := witness.NewSigner(w.signer)
+	must(t, err)
+	var keys []note.Verifier
+	for _, text := range policies {
 		p, err := anchor.ParsePolicy(text)
 		must(t, err)
 		keys = append(keys, p.Key())

@@ -1,6 +1,7 @@
 package savepoints
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"golang.org/x/mod/sumdb/note"
@@ -57,24 +59,33 @@ func (l *ledger) signs(key note.Verifier) bool {
 func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 	var policy []byte
 	err := b.write(ctx, func(l *ledger) error {
-		if l.more != nil {
-			return fmt.Errorf("%w: a rotation of the key is under way; \"--finish\" ends it", ErrUsage)
-		}
-		now, err := b.repo.ReadFile(trustFile)
+		k, err := b.keys()
 		if err != nil {
 			return err
+		}
+		if _, rotating := k.settled().next(); rotating {
+			return fmt.Errorf("%w: a rotation of the key is under way; \"--finish\" ends it", ErrUsage)
+		}
+		// The next key is of use only if the log can say that there is one.
+		if l.history.Frozen() {
+			return entry.ErrFrozen
 		}
 		skey, vkey, err := anchor.GenerateKey(b.own.Origin)
 		if err != nil {
 			return err
 		}
-		if policy, err = withKey(now, vkey); err != nil {
+		if policy, err = withKey(k.files[trustFile], vkey); err != nil {
 			return err
 		}
-		if err := b.repo.WriteFile(nextTrustFile, policy); err != nil {
+		// The key comes before the policy that names it, and what an earlier attempt left
+		// goes before both: they are never of two keys.
+		if err := errors.Join(b.remove(nextTrustFile), b.remove(nextKeyFile)); err != nil {
 			return err
 		}
 		if err := b.repo.WriteFile(nextKeyFile, []byte(skey+"\n")); err != nil {
+			return err
+		}
+		if err := b.repo.WriteFile(nextTrustFile, policy); err != nil {
 			return err
 		}
 		if l.more, err = nextSigner(b.repo, l.signer); err != nil {
@@ -118,43 +129,69 @@ func withKey(policy []byte, vkey string) ([]byte, error) {
 
 // FinishRotation drops the old key: the new one and its trust policy take its place. It
 // takes effect when the repository is opened again. The error wraps ErrConflict if no
-// published head satisfies the new policy yet, so that others could not go over to it.
+// published head satisfies the new policy yet, so that others could not go over to it, and
+// anchor.ErrNoQuorum if too few of the witnesses cosign a head that the new key alone
+// signed: without the old key nothing could be published then. Nothing is dropped in
+// either case.
 func (b *Bank) FinishRotation(ctx context.Context) error {
-	err := b.write(ctx, func(*ledger) error {
-		policy, err := b.repo.ReadFile(nextTrustFile)
-		if errors.Is(err, fs.ErrNotExist) {
+	err := b.write(ctx, func(l *ledger) error {
+		k, err := b.keys()
+		if err != nil {
+			return err
+		}
+		end := k.settled()
+		if next, rotating := end.next(); rotating {
+			if err := l.goesOver(ctx, next); err != nil {
+				return err
+			}
+			end = next
+		} else if !bytes.Equal(k.files[nextTrustFile], k.files[trustFile]) {
 			return fmt.Errorf("%w: no rotation of the key is under way", ErrUsage)
 		}
-		if err != nil {
-			return err
-		}
-		skey, err := b.repo.ReadFile(nextKeyFile)
-		if errors.Is(err, fs.ErrNotExist) && string(policy) == b.trustText() {
-			return b.remove(nextTrustFile) // a crash left no more than that to do
-		}
-		if err != nil {
-			return err
-		}
-		p, err := anchor.ParsePolicy(policy)
-		if err != nil {
-			return err
-		}
-		if _, ok, err := anchor.LoadHead(ctx, b.store, p); errors.Is(err, anchor.ErrUntrusted) || err == nil && !ok {
-			return fmt.Errorf("%w: no head that both keys signed has been published yet", ErrConflict)
-		} else if err != nil {
-			return err
-		}
 		// As long as heads are signed by both, any mixture of the files works.
-		if err := b.repo.WriteFile(trustFile, policy); err != nil {
+		if err := b.repo.WriteFile(trustFile, end.files[trustFile]); err != nil {
 			return err
 		}
-		if err := b.repo.WriteFile(logKeyFile, skey); err != nil {
+		if err := b.repo.WriteFile(logKeyFile, end.files[logKeyFile]); err != nil {
 			return err
 		}
 		return errors.Join(b.remove(nextKeyFile), b.remove(nextTrustFile))
 	})
 	if err != nil {
 		return fmt.Errorf("finish rotation of log key: %w", err)
+	}
+	return nil
+}
+
+// goesOver reports whether readers and witnesses of the log can do without its old key.
+func (l *ledger) goesOver(ctx context.Context, next Keys) error {
+	_, p, err := next.open()
+	if err != nil {
+		return err
+	}
+	_, ok, err := anchor.LoadHead(ctx, l.b.store, p)
+	if errors.Is(err, anchor.ErrUntrusted) || err == nil && !ok {
+		return fmt.Errorf("%w: no head that both keys signed has been published yet", ErrConflict)
+	}
+	if err != nil || !p.Quorum {
+		return err
+	}
+	v, err := l.b.view(ctx, l.b.own)
+	if err != nil {
+		return err
+	}
+	// Witnesses that know the old key alone cosign what both signed.
+	if v, err = v.SignedAlone(p); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	_, err = v.Cosign(limited, p, witness.Clients(p, witness.ClientOptions{}), v.Head().Size)
+	if mustStop(err) {
+		return l.stop(err)
+	}
+	if err != nil {
+		return fmt.Errorf("the witnesses must know the new key first (%s; \"log witness --trust FILE\" takes it): %w", nextTrustFile, err)
 	}
 	return nil
 }
@@ -166,14 +203,4 @@ func (b *Bank) remove(name string) error {
 		return nil
 	}
 	return err
-}
-
-// trustText is the trust policy of the own log as it is on disk; empty if it cannot be
-// read.
-func (b *Bank) trustText() string {
-	text, err := b.repo.ReadFile(trustFile)
-	if err != nil {
-		return ""
-	}
-	return string(text)
 }

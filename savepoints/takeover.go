@@ -122,10 +122,12 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 	if keys.files[nameKeyFile] == nil && len(names(p)) > 0 && o.Report != nil {
 		o.Report("log %s: the key of its IPNS name (%s) is not here, so the name stays behind", p.Origin, nameKeyFile)
 	}
-	b = b.with(p)
 	defer b.repo.Blocks.Hold().Release()
-	v, err := b.newestOf(ctx, p, o)
+	keys, v, err := b.newestSigned(ctx, keys, o)
 	if err != nil {
+		return err
+	}
+	if _, p, err = keys.open(); err != nil {
 		return err
 	}
 	if p.Quorum {
@@ -143,6 +145,38 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 		return entry.ErrFrozen
 	}
 	return b.settleKeys(keys, h, v.Head())
+}
+
+// newestSigned is newestOf of the log that the keys are of, with the keys to go on with. A
+// rotation that was under way when they were exported may have ended since: then the next
+// key has signed the newest head and the present one has not, and it goes on alone.
+func (b *Bank) newestSigned(ctx context.Context, k Keys, o ContinueOptions) (Keys, *anchor.View, error) {
+	_, p, err := k.open()
+	if err != nil {
+		return Keys{}, nil, err
+	}
+	if next, rotating := k.next(); rotating {
+		_, q, err := next.open()
+		if err != nil {
+			return Keys{}, nil, err
+		}
+		v, err := b.with(q).newestOf(ctx, q, o)
+		if err == nil && accepts(q, v) && !accepts(p, v) {
+			return next, v, nil
+		}
+		// No head that the next key signed has been published, or the log is found by
+		// its present key as well.
+		if !errors.Is(err, anchor.ErrUntrusted) {
+			return k, v, err
+		}
+	}
+	v, err := b.with(p).newestOf(ctx, p, o)
+	return k, v, err
+}
+
+func accepts(p *anchor.Policy, v *anchor.View) bool {
+	_, err := anchor.VerifyCheckpoint(p, v.Head().Checkpoint)
+	return err == nil
 }
 
 // newestOf returns the verified copy of a log, brought up to what the sources show.

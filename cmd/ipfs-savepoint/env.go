@@ -195,18 +195,32 @@ func (e *env) trust(b *savepoints.Bank, file string) (trusted, error) {
 		}
 		return t, nil
 	}
-	data, err := os.ReadFile(e.path(file))
+	data, err := e.readTrust(file)
 	if err != nil {
-		return trusted{}, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+		return trusted{}, err
 	}
 	b, p, err := b.Trust(data)
 	if err != nil {
 		return trusted{}, fmt.Errorf("trust policy %s: %w", file, err)
 	}
+	e.noteWarnings(file, p)
+	return trusted{b, p, data}, nil
+}
+
+// readTrust reads a trust policy file that the caller named.
+func (e *env) readTrust(file string) ([]byte, error) {
+	data, err := os.ReadFile(e.path(file))
+	if err != nil {
+		return nil, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+	}
+	return data, nil
+}
+
+// noteWarnings says what in a trust policy file has no meaning here.
+func (e *env) noteWarnings(file string, p *anchor.Policy) {
 	for _, w := range p.Warnings {
 		e.note("trust policy %s: %s", file, w)
 	}
-	return trusted{b, p, data}, nil
 }
 
 // logOf is the log that a reference means: the one that was named, or the one of

@@ -160,9 +160,11 @@ func (e *env) keyRotateCommand() *cobra.Command {
 
 "key rotate" makes the new key. From then on both keys sign: who has trust.policy
 and who has trust.next.policy believe the same heads. Give trust.next.policy to
-everybody who reads or witnesses the log, and export the keys again. Then
-"key rotate --finish" drops the old key; heads and archives made before the
-rotation are checked with the old policy file.`,
+everybody who reads or witnesses the log ("log witness --trust FILE" takes it),
+and export the keys again: that export continues the log now and afterwards.
+Then "key rotate --finish" drops the old key, once a quorum of the witnesses
+cosigns what the new key alone signs. Heads and archives made before the rotation
+are checked with the old policy file.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.bank != nil {
@@ -225,9 +227,9 @@ func (e *env) keys(c continuing, trust string) (savepoints.Keys, error) {
 		if trust == "" {
 			return savepoints.Keys{}, fmt.Errorf("%w: --trust FILE says whose log the key in %s is to continue", savepoints.ErrNoTrust, c.file)
 		}
-		policy, err := os.ReadFile(e.path(trust))
+		policy, err := e.readTrust(trust)
 		if err != nil {
-			return savepoints.Keys{}, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+			return savepoints.Keys{}, err
 		}
 		return savepoints.LogKey(data, policy)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -34,19 +35,18 @@ before: whoever demands the cosignature cannot be shown another history.
 
 The repository is made if there is none, and with it the witness's key, under
 NAME. It remembers the trust policies of the logs, so that later "log witness"
-alone is enough. It prints the line for "init --witness" and for trust policies.`,
+alone is enough. It prints the line for "init --witness" and for trust policies.
+
+When the key of a log is replaced, --trust trust.next.policy puts the new key in
+the place of the old one; what was cosigned is remembered.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
 				for _, file := range trust {
-					t, err := e.trust(b, file)
-					if err == nil {
-						err = b.Keep(t.file)
-					}
-					if err != nil {
+					var err error
+					if b, err = e.succeed(b, file); err != nil {
 						return err
 					}
-					b = t.Bank
 				}
 				return e.witness(cmd.Context(), b, name, listen, o)
 			})
@@ -59,6 +59,23 @@ alone is enough. It prints the line for "init --witness" and for trust policies.
 	f.Float64Var(&o.Rate, "rate", witness.DefaultRate, "heads a second that are cosigned for each log")
 	f.IntVar(&o.Burst, "burst", witness.DefaultBurst, "heads that may come at once for each log")
 	return cmd
+}
+
+// succeed puts the policy of a file in force, for a witness.
+func (e *env) succeed(b *savepoints.Bank, file string) (*savepoints.Bank, error) {
+	text, err := e.readTrust(file)
+	if err != nil {
+		return nil, err
+	}
+	b, p, err := b.Succeed(text)
+	if err != nil {
+		return nil, fmt.Errorf("trust policy %s: %w", file, err)
+	}
+	if given, err := anchor.ParsePolicy(text); err == nil && given.Key().KeyHash() != p.Key().KeyHash() {
+		e.note("trust policy %s: the key of log %s has been replaced since; the later policy counts", file, p.Origin)
+	}
+	e.noteWarnings(file, p)
+	return b, nil
 }
 
 // witness answers until ctx ends.
