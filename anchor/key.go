@@ -54,12 +54,21 @@ func NewSigner(skey string) (Signer, error) {
 	return keySigner{s, v}, nil
 }
 
+// HoldsSecret reports whether a text holds a secret key of a log or a witness (that begins
+// with "PRIVATE+KEY") or of age ("AGE-SECRET-KEY"). Such a text is not to be repeated, as
+// in an error: what is printed gets into logs.
+func HoldsSecret(text string) bool {
+	return strings.Contains(text, "PRIVATE+KEY") || strings.Contains(strings.ToUpper(text), "AGE-SECRET-KEY")
+}
+
 // CheckOrigin reports whether origin can be the name of a log and of its key:
 // UTF-8 of 1 to [MaxOriginSize] bytes without white space, control characters
 // and "+" (c2sp.org/signed-note, "Format"), and without "#", which would begin a
 // comment in a policy. The error wraps ErrOrigin.
 func CheckOrigin(origin string) error {
 	switch {
+	case HoldsSecret(origin):
+		return fmt.Errorf("%w: it is a secret key", ErrOrigin)
 	case origin == "":
 		return fmt.Errorf("%w: empty", ErrOrigin)
 	case len(origin) > MaxOriginSize:

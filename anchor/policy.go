@@ -123,6 +123,9 @@ func ParsePolicy(b []byte) (*Policy, error) {
 	return p.Policy, nil
 }
 
+// errSecret: whoever gives the policy away gives away the key.
+var errSecret = errors.New("a secret key, where a public one belongs: a trust policy is public")
+
 // policySpace is all the white space there is within a line of a policy.
 const policySpace = " \t"
 
@@ -153,6 +156,9 @@ type policyParser struct {
 }
 
 func (p *policyParser) parseLine(line string) error {
+	if HoldsSecret(line) {
+		return errSecret
+	}
 	if comment, ok := strings.CutPrefix(line, "#"); ok {
 		if own, ok := strings.CutPrefix(strings.Trim(comment, policySpace), "ipfs-savepoint:"); ok {
 			return p.parseOwn(policyFields(own))
@@ -361,6 +367,9 @@ func FormatWitnessedPolicy(vkey string, witnesses []string, quorum int, urls ...
 	group := ""
 	for _, w := range witnesses {
 		f := policyFields(w)
+		if HoldsSecret(w) {
+			return nil, &PolicyError{Err: errSecret}
+		}
 		if len(f) == 0 || strings.ContainsAny(w, "\n\r#") {
 			return nil, &PolicyError{Err: fmt.Errorf("witness %q is not NAME VKEY [URL]", w)}
 		}

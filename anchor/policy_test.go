@@ -258,3 +258,30 @@ func TestWitnessesOfOneName(t *testing.T) {
 		t.Errorf("cosigned at %v", at)
 	}
 }
+
+// A secret key in a policy, which is public, is refused and not repeated.
+func TestSecretKeyInPolicy(t *testing.T) {
+	skey, vkey, err := anchor.GenerateKey("log.example/a")
+	must(t, err)
+	log := "log " + vkey + "\n"
+	for _, text := range []string{
+		"log " + skey + "\nquorum none\n", log + "witness w " + skey + "\nquorum w\n", log + "quorum " + skey + "\n",
+		log + "witness " + skey + "\nquorum none\n", log + "quorum none\n# mine: " + skey + "\n", log + "quorum none\n# AGE-SECRET-KEY-1QQ\n",
+	} {
+		_, err := anchor.ParsePolicy([]byte(text))
+		wantNoSecret(t, err, anchor.ErrPolicy, skey)
+	}
+	for _, line := range []string{skey, "w " + skey, skey + "#"} {
+		_, err := anchor.FormatWitnessedPolicy(vkey, []string{line}, 1)
+		wantNoSecret(t, err, anchor.ErrPolicy, skey)
+	}
+	wantNoSecret(t, anchor.CheckOrigin(skey), anchor.ErrOrigin, skey)
+}
+
+func wantNoSecret(t *testing.T, err, want error, skey string) {
+	t.Helper()
+	wantError(t, err, want)
+	if text := err.Error(); strings.Contains(text, skey) || strings.Contains(text, "KEY+") || strings.Contains(text, "SECRET-KEY-") {
+		t.Errorf("%s", text)
+	}
+}

@@ -106,6 +106,9 @@ func (r *Repo) SwapHead(_ context.Context, name string, old, new []byte) error {
 	return nil
 }
 
+// DeleteHead durably removes the head of the named log, if there is one.
+func (r *Repo) DeleteHead(name string) error { return r.DeleteRecord(headKind, name) }
+
 // Record returns a record that the caller keeps with the repository, or nil. Kind
 // and key are file names.
 func (r *Repo) Record(kind, key string) ([]byte, error) {

@@ -1,6 +1,11 @@
 package savepoints
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
+)
 
 // Errors that a caller decides by.
 var (
@@ -32,3 +37,14 @@ var (
 	// ErrDamaged: a save point that the repository should hold is not whole.
 	ErrDamaged = errors.New("save point is damaged")
 )
+
+// frozenError says that a log takes no more entries. It is an entry.ErrFrozen, and an
+// ErrConflict: nothing has happened.
+type frozenError struct{ origin string }
+
+func (e frozenError) Error() string {
+	return fmt.Sprintf("log %s is frozen: nothing follows in it. A policy goes on from its last save point in another log, of another repository: \"restore POLICY@latest --from SOURCE --to TARGET --trust FILE --new-log\"", e.origin)
+}
+
+// Unwrap returns entry.ErrFrozen and ErrConflict.
+func (e frozenError) Unwrap() []error { return []error{entry.ErrFrozen, ErrConflict} }

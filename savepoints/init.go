@@ -174,6 +174,28 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	return nil
 }
 
+// forgetEmpty removes the head of an empty log, which another key of this name signed that
+// was never kept: an interruption came before. Nobody can have anything of that log. It
+// refuses a name of which the repository has entries.
+func forgetEmpty(ctx context.Context, repo *node.Repo, origin string) error {
+	for _, name := range []string{anchor.HeadName(origin), anchor.PendingName(origin)} {
+		head, err := repo.Head(ctx, name)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			continue
+		}
+		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
+			return fmt.Errorf("%w: the repository in %s has a copy of a log %s: a new one needs another name", node.ErrRepoExists, repo.Dir(), origin)
+		}
+		if err := repo.DeleteHead(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey string, nameKey, policy []byte) error {
 	signer, err := anchor.NewSigner(skey)
 	if err != nil {
@@ -196,6 +218,9 @@ func initLog(ctx context.Context, repo *node.Repo, instance [16]byte, skey strin
 		if err := newPolicyKey(repo); err != nil {
 			return err
 		}
+	}
+	if err := forgetEmpty(ctx, repo, p.Origin); err != nil {
+		return err
 	}
 	if _, err := anchor.Open(ctx, logStore{repo.Blocks, repo}, signer, anchor.Options{Create: true, Policy: p}); err != nil {
 		return err

@@ -133,6 +133,9 @@ func (k Keys) Origin() string {
 
 // Recipient reads an age recipient, such as age1….
 func Recipient(text string) (age.Recipient, error) {
+	if anchor.HoldsSecret(text) {
+		return nil, fmt.Errorf("%w: this is a secret key, where a recipient (age1…) belongs: \"age-keygen -y\" prints that of an identity", ErrUsage)
+	}
 	list, err := age.ParseRecipients(strings.NewReader(text))
 	if err != nil || len(list) != 1 {
 		return nil, fmt.Errorf("%w: %q is not an age recipient", ErrUsage, text)

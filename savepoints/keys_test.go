@@ -119,6 +119,9 @@ func TestOpenKeysRefuses(t *testing.T) {
 	if _, err := savepoints.Recipient("age1nonsense"); !errors.Is(err, savepoints.ErrUsage) {
 		t.Errorf("a wrong recipient: %v", err)
 	}
+	if _, err := savepoints.Recipient(id.String()); !errors.Is(err, savepoints.ErrUsage) || strings.Contains(err.Error(), id.String()) {
+		t.Errorf("an identity: %v", err)
+	}
 	// A key and the policy of another log.
 	other := initBank(t)
 	skey, err := os.ReadFile(filepath.Join(b.Repo().Dir(), "log.key"))

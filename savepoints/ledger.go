@@ -247,7 +247,9 @@ func (l *ledger) admit(_ anchor.Head, record []byte) error {
 	if c := e.Base(); c.Instance != l.b.instance {
 		return fmt.Errorf("%w: entry of another instance", entry.ErrContradiction)
 	}
-	if err := l.history.Check(e); err != nil {
+	if err := l.history.Check(e); errors.Is(err, entry.ErrFrozen) {
+		return frozenError{l.b.own.Origin}
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return nil

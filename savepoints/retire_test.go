@@ -132,6 +132,8 @@ func TestFreeze(t *testing.T) {
 	for range 2 {
 		if _, err := b.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, entry.ErrFrozen) || !errors.Is(err, savepoints.ErrConflict) {
 			t.Errorf("take: %v", err)
+		} else if text := err.Error(); !strings.Contains(text, b.Origin()+" is frozen") || !strings.Contains(text, "--new-log") || strings.Contains(text, "conflict") {
+			t.Errorf("it does not say what follows: %v", err)
 		}
 		b = reopen(t, b)
 	}

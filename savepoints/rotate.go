@@ -68,7 +68,7 @@ func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 		}
 		// The next key is of use only if the log can say that there is one.
 		if l.history.Frozen() {
-			return entry.ErrFrozen
+			return frozenError{b.own.Origin}
 		}
 		skey, vkey, err := anchor.GenerateKey(b.own.Origin)
 		if err != nil {

@@ -142,7 +142,7 @@ func (b *Bank) prepareToContinue(ctx context.Context, o ContinueOptions) error {
 		return err
 	}
 	if h.Frozen() {
-		return entry.ErrFrozen
+		return frozenError{p.Origin}
 	}
 	return b.settleKeys(keys, h, v.Head())
 }

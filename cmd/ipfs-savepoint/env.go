@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -54,12 +55,17 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return 0
 	}
 	f := classify(ctx, err)
-	fmt.Fprintf(e.err, "ipfs-savepoint: %v\n", err)
+	message := secretKey.ReplaceAllString(err.Error(), "(a secret key)")
+	fmt.Fprintf(e.err, "ipfs-savepoint: %s\n", message)
 	if e.json {
-		e.print(map[string]any{"error": map[string]any{"code": f.code, "message": err.Error()}})
+		e.print(map[string]any{"error": map[string]any{"code": f.code, "message": message}})
 	}
 	return f.status
 }
+
+// secretKey is what an error may quote of a command line in which a secret key was given
+// where a file or a public key belongs.
+var secretKey = regexp.MustCompile(`(?i:AGE-SECRET-KEY)[-0-9A-Za-z]*|PRIVATE\+KEY[^\s"]*`)
 
 // print writes one JSON document as one line.
 func (e *env) print(v any) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"reflect"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/spf13/cobra"
@@ -41,8 +42,13 @@ copy of its log.key, with --trust, or what "key export" wrote, with -i.
 			if err != nil {
 				return err
 			}
-			if c.file != "" {
-				keys, err := e.keys(c, trust)
+			switch continues := c.file != ""; {
+			case continues && !reflect.ValueOf(o).IsZero():
+				return usagef("--witness, --quorum, --origin, --private-ids and --hcs describe a new log, and --log-key continues another")
+			case !continues && (len(c.from) > 0 || c.unwitnessed || c.identity != "" || trust != ""):
+				return usagef("--from, --unwitnessed, -i and --trust are of a log to be continued: --log-key FILE says which")
+			case continues:
+				keys, err := e.keysOfOne(c, trust)
 				if err == nil {
 					err = e.continueLog(cmd.Context(), keys, c)
 				}
@@ -53,7 +59,7 @@ copy of its log.key, with --trust, or what "key export" wrote, with -i.
 			}
 			b, err := savepoints.Init(cmd.Context(), dir, o)
 			if err != nil {
-				return err
+				return serving(err)
 			}
 			defer b.Close()
 			policy := filepath.Join(dir, "trust.policy")

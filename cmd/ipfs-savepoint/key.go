@@ -113,18 +113,19 @@ func writeNew(path string, data []byte) error {
 
 func (e *env) keyImportCommand() *cobra.Command {
 	var c continuing
+	var trust string
 	cmd := &cobra.Command{
-		Use:   "import FILE -i IDENTITY-FILE [--from SOURCE]",
+		Use:   "import FILE {-i IDENTITY-FILE | --trust FILE} [--from SOURCE]",
 		Short: "Take the keys of a log from an exported file",
-		Long: `Take the keys of a log from a file that "key export" wrote, into a repository that
-has no log of its own; one is made if there is none. With --from the log is
-continued at once. Otherwise it can be read, and "take --from SOURCE" continues
-it.
+		Long: `Take the keys of a log from a file that "key export" wrote, with -i, or from a copy
+of its log.key, with --trust, into a repository that has no log of its own; one is
+made if there is none. With --from the log is continued at once. Otherwise it can
+be read, and "take --from SOURCE" continues it.
 ` + continueText,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.file = args[0]
-			keys, err := e.keys(c, "")
+			keys, err := e.keysOfOne(c, trust)
 			if err != nil {
 				return err
 			}
@@ -135,7 +136,7 @@ it.
 				return e.result(map[string]any{"origin": keys.Origin(), "continued": true}, "%s\n", keys.Origin())
 			}
 			if e.bank != nil {
-				return node.ErrHeld // serve would not know of it
+				return errServing // serve would not know of it
 			}
 			return e.withBank(cmd.Context(), savepoints.OpenReader, func(b *savepoints.Bank) error {
 				if err := b.ImportKeys(keys); err != nil {
@@ -147,6 +148,7 @@ it.
 		},
 	}
 	c.flags(cmd)
+	trustFlag(cmd, &trust)
 	cmd.Flags().StringArrayVar(&c.from, "from", nil, "`SOURCE` of the log (may be repeated)")
 	return cmd
 }
@@ -168,7 +170,7 @@ are checked with the old policy file.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if e.bank != nil {
-				return node.ErrHeld // serve goes on with the keys that it has
+				return errServing // serve goes on with the keys that it has
 			}
 			return e.withBank(cmd.Context(), savepoints.Open, func(b *savepoints.Bank) error {
 				if finish {
@@ -196,6 +198,18 @@ are checked with the old policy file.`,
 	return cmd
 }
 
+// errServing: a command that gives the repository other keys is called while serve has it
+// open.
+var errServing = fmt.Errorf("%w: stop serve first", node.ErrHeld)
+
+// serving adds what to do to the error of a command that does not ask serve.
+func serving(err error) error {
+	if errors.Is(err, node.ErrHeld) && !errors.Is(err, errServing) {
+		return fmt.Errorf("%w: stop serve first", err)
+	}
+	return err
+}
+
 // continuing is what a command needs that continues a log on this host.
 type continuing struct {
 	file        string // of keys
@@ -214,6 +228,14 @@ names no witnesses nobody can tell, and --unwitnessed says to go on all the same
 func (c *continuing) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&c.identity, "identity", "i", "", "`IDENTITY-FILE` (age) that opens the exported keys")
 	cmd.Flags().BoolVar(&c.unwitnessed, "unwitnessed", false, "continue a log that has no witnesses")
+}
+
+// keysOfOne is keys where a trust policy has no other use: what was exported has its own.
+func (e *env) keysOfOne(c continuing, trust string) (savepoints.Keys, error) {
+	if c.identity != "" && trust != "" {
+		return savepoints.Keys{}, usagef("either -i IDENTITY-FILE or --trust FILE: what \"key export\" wrote has the trust policy in it")
+	}
+	return e.keys(c, trust)
 }
 
 // keys reads a file of keys: what "key export" wrote, or a log.key, to which the trust
@@ -259,7 +281,7 @@ func (e *env) continueLog(ctx context.Context, keys savepoints.Keys, c continuin
 // takeOver runs f, which opens the repository anew, and says what log it writes then.
 func (e *env) takeOver(f func(dir string) (*savepoints.Bank, error)) error {
 	if e.bank != nil {
-		return fmt.Errorf("%w: stop it first", node.ErrHeld)
+		return errServing
 	}
 	dir, err := e.repoDir()
 	if err != nil {
@@ -267,7 +289,7 @@ func (e *env) takeOver(f func(dir string) (*savepoints.Bank, error)) error {
 	}
 	b, err := f(dir)
 	if err != nil {
-		return err
+		return serving(err)
 	}
 	e.note("log:           %s, written here from now on\ntrust policy:  %s", b.Origin(), filepath.Join(dir, "trust.policy"))
 	return b.Close()

@@ -26,7 +26,7 @@ type afterRestore struct {
 // prepareNext refuses what could not be done later, before anything is restored.
 func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	if !n.newLog && !reflect.ValueOf(n.init).IsZero() {
-		return usagef("--witness, --quorum, --origin and --private-ids describe a log that --new-log begins")
+		return usagef("--witness, --quorum, --origin, --private-ids and --hcs describe a log that --new-log begins")
 	}
 	if n.file == "" && !n.newLog {
 		return nil
@@ -35,7 +35,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 		return usagef("either --log-key FILE or --new-log")
 	}
 	if e.bank != nil {
-		return fmt.Errorf("%w: stop it first", node.ErrHeld)
+		return errServing
 	}
 	n.continuing.from = from
 	if n.newLog {
