@@ -55,7 +55,7 @@ func (l *ledger) signs(key note.Verifier) bool {
 // RotateKey makes another key for the bank's own log. From then on both keys sign, and the
 // log says so in a note. It returns the trust policy that names the new key and is
 // otherwise as the present one: both are in force until [Bank.FinishRotation]. The error
-// wraps ErrUsage if a rotation is under way.
+// wraps ErrUsage if a rotation is under way, and entry.ErrFrozen if the log is frozen.
 func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 	var policy []byte
 	err := b.write(ctx, func(l *ledger) error {
