@@ -2,103 +2,61 @@ package savepoints_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
-// policies returns the trust policy of a log, and the one that names its next key.
-func policies(t *testing.T) (now, next []byte) {
-	t.Helper()
-	b := initBank(t)
-	now, err := b.TrustPolicy()
+func TestTrust(t *testing.T) {
+	of := initBank(t)
+	policy, err := of.TrustPolicy()
 	must(t, err)
-	next, err = b.RotateKey(ctx)
+	b, err := savepoints.OpenReader(ctx, t.TempDir())
 	must(t, err)
-	return now, next
-}
-
-func newReader(t *testing.T) *savepoints.Bank {
-	t.Helper()
-	b, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "reader"))
+	defer b.Close()
+	with, p, err := b.Trust(policy)
 	must(t, err)
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
-// keptFiles returns the files of the trust policies of followed logs.
-func keptFiles(t *testing.T, b *savepoints.Bank) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(b.Repo().Dir(), "trust.d/*.policy"))
-	must(t, err)
-	return files
-}
-
-// A witness goes over to the next key of a log when it is told to, and not back.
-func TestSucceed(t *testing.T) {
-	now, next := policies(t)
-	_, other := policies(t)
-	b := newReader(t)
-	inForce := func(given, want []byte) {
-		t.Helper()
-		with, p, err := b.Succeed(given)
-		must(t, err)
-		file := keptFiles(t, b)[0]
-		if kept, err := os.ReadFile(file); err != nil || string(kept) != string(want) {
-			t.Errorf("%s is kept, %v", kept, err)
-		}
-		counts, err := anchor.ParsePolicy(want)
-		must(t, err)
-		if q := with.Policies(); len(q) != 1 || q[0] != p || p.Key().KeyHash() != counts.Key().KeyHash() {
-			t.Errorf("in force: %+v", q)
-		}
-		b = reopen(t, b)
+	if p.Origin != of.Origin() || len(with.Policies()) != 1 || len(b.Policies()) != 0 {
+		t.Errorf("%q, %d policies in force, %d before", p.Origin, len(with.Policies()), len(b.Policies()))
 	}
-	inForce(now, now)
-	inForce(now, now)
-	inForce(next, next)
-	inForce(now, next)
-	if n := len(keptFiles(t, b)); n != 1 {
-		t.Errorf("%d files", n)
+	if _, _, err := b.Trust([]byte("nonsense")); !errors.Is(err, anchor.ErrPolicy) {
+		t.Errorf("nonsense: %v", err)
 	}
-	_, _, err := b.Succeed(append(other, "# of another log\n"...))
-	must(t, err)
-	// Whatever else differs is for a person to decide.
-	file := keptFiles(t, b)[0]
-	_, _, err = b.Succeed(append(next, "# ipfs-savepoint: max-age 1h\n"...))
-	if !errors.Is(err, savepoints.ErrTrustConflict) || !strings.Contains(err.Error(), "trust.d/") {
-		t.Errorf("%v; %s", err, file)
+	if err := b.Keep([]byte("nonsense")); !errors.Is(err, anchor.ErrPolicy) {
+		t.Errorf("nonsense is kept: %v", err)
 	}
-}
-
-// A policy lies in the file in which a person has put it, and there are not two for a log.
-func TestOneTrustPolicyOfALog(t *testing.T) {
-	now, next := policies(t)
-	b := newReader(t)
-	dir := filepath.Join(b.Repo().Dir(), "trust.d")
-	must(t, os.MkdirAll(dir, 0o700))
-	mine, second := filepath.Join(dir, "mine.policy"), filepath.Join(dir, "a.policy")
-	must(t, os.WriteFile(mine, now, 0o600))
-	b = reopen(t, b)
-	must(t, b.Keep(now))
-	if files := keptFiles(t, b); len(files) != 1 {
-		t.Errorf("kept in %q", files)
-	}
-	if err := b.Keep(next); !errors.Is(err, savepoints.ErrTrustConflict) || !strings.Contains(err.Error(), mine) {
-		t.Errorf("another policy: %v", err)
-	}
-	must(t, os.WriteFile(second, now, 0o600))
-	b = reopen(t, b)
-	must(t, os.WriteFile(second, next, 0o600))
 	must(t, b.Close())
-	_, err := savepoints.Open(ctx, b.Repo().Dir())
-	if !errors.Is(err, savepoints.ErrTrustConflict) || !strings.Contains(err.Error(), mine) || !strings.Contains(err.Error(), second) {
-		t.Errorf("two policies: %v", err)
+	b = openBank(t, b.Repo().Dir())
+	if len(b.Policies()) != 0 {
+		t.Error("Trust lasts without Keep")
 	}
-	must(t, os.Remove(mine))
-	openBank(t, b.Repo().Dir())
+
+	must(t, b.Keep(policy))
+	must(t, b.Keep(policy))
+	b = reopen(t, b)
+	if l := b.Policies(); len(l) != 1 || l[0].Origin != of.Origin() {
+		t.Errorf("%d policies kept", len(l))
+	}
+	// Another policy for the same log is for a person to decide.
+	_, vkey, err := anchor.GenerateKey(of.Origin())
+	must(t, err)
+	another := anchor.FormatPolicy(vkey)
+	if _, _, err := b.Trust(another); !errors.Is(err, savepoints.ErrTrustConflict) {
+		t.Errorf("trust: %v", err)
+	}
+	if err := b.Keep(another); !errors.Is(err, savepoints.ErrTrustConflict) {
+		t.Errorf("keep: %v", err)
+	}
+	if _, _, err := of.Trust(another); !errors.Is(err, savepoints.ErrTrustConflict) {
+		t.Errorf("for the own log: %v", err)
+	}
+	must(t, of.Keep(policy)) // its own, as it is
+	// A policy for another log is welcome beside it.
+	_, vkey, err = anchor.GenerateKey("another.example/log")
+	must(t, err)
+	must(t, b.Keep(anchor.FormatPolicy(vkey)))
+	if b = reopen(t, b); len(b.Policies()) != 2 || b.Policies()[0].Origin != "another.example/log" {
+		t.Errorf("%d policies", len(b.Policies()))
+	}
 }
