@@ -235,6 +235,9 @@ func (h *History) Epoch() uint64 { return h.said.Epoch }
 // Frozen reports whether nothing may follow.
 func (h *History) Frozen() bool { return h.said.Frozen }
 
+// Imported reports whether the first entry is a takeover from another log.
+func (h *History) Imported() bool { return h.said.Imported }
+
 // Policies returns the keys of all policies, sorted.
 func (h *History) Policies() []PolicyKey {
 	var keys []PolicyKey
