@@ -178,6 +178,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 	b, p := f.b, f.o.Policy
 	fail := func(errs ...error) (anchor.Head, error, error) { return anchor.Head{}, nil, errors.Join(errs...) }
 	o := FetchOptions{Policy: p, Sources: f.o.Sources}
+	before := b.knownSize(ctx, p)
 	shown, reasons := b.heads(ctx, o, f.sources)
 	if err := cmp.Or(ctx.Err(), o.rootsShown(shown, reasons)); err != nil {
 		return fail(err)
@@ -194,9 +195,15 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 	if err != nil {
 		return fail(err)
 	}
-	if len(shown) > 0 && shown[0].view.Head().Size < known.size() && unreached != nil {
+	behind := len(shown) > 0 && shown[0].view.Head().Size < known.size()
+	// Since the sources were asked somebody else here may have brought the copy further.
+	grown := behind && damage == nil && known.grownFrom(shown[0].view.Head().Size, before)
+	if behind && (grown || unreached != nil) {
 		if err := known.agree(ctx, shown); errors.Is(err, anchor.ErrFork) {
 			return fail(err)
+		}
+		if grown {
+			return known.copied.Head(), unreached, nil
 		}
 		return fail(unreached)
 	}
@@ -213,7 +220,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 			// What it was to extend is in the copy now.
 			f.o.Sources = slices.DeleteFunc(slices.Clone(f.o.Sources), func(s string) bool { return strings.HasPrefix(s, rootPath) })
 			if damage != nil { // told of once: the copy's head takes the place of the damaged one
-				return head, errors.Join(damage, unreached), b.remember(head, anchor.Head{})
+				return head, errors.Join(damage, unreached), b.remember(p, head)
 			}
 			return head, unreached, nil
 		}
@@ -261,6 +268,12 @@ func (k known) size() int64 {
 		return k.seen.Size
 	}
 	return max(k.seen.Size, k.copied.Head().Size)
+}
+
+// grownFrom reports whether the copy is larger than a head that was no less than what was
+// known before.
+func (k known) grownFrom(size, before int64) bool {
+	return k.copied != nil && before <= size && size < k.copied.Head().Size
 }
 
 // agree requires that the first of some heads, the largest, extends all others, and that
