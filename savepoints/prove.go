@@ -121,11 +121,11 @@ func (b *Bank) public(ctx context.Context, origin string, index int64, proof []b
 		return proof, nil
 	}
 	h, err := b.copyHead(ctx, p)
-	if errors.Is(err, ErrNotFound) || err == nil && h.Size <= index {
-		return nil, fmt.Errorf("%w has seen entry %d: %w", anchor.ErrNoQuorum, index, proofErr)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, anchor.ErrUntrusted) {
 		return nil, err
+	}
+	if err != nil || h.Size <= index || b.accepting(p, h) != p {
+		return nil, b.notPublic(origin, index, proofErr)
 	}
 	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p)
 	if err != nil {
@@ -136,6 +136,14 @@ func (b *Bank) public(ctx context.Context, origin string, index int64, proof []b
 		return nil, err
 	}
 	return v.Prove(ctx, index, e.Record)
+}
+
+// notPublic says why nothing that is here makes others believe an entry, and what does.
+func (b *Bank) notPublic(origin string, index int64, err error) error {
+	if origin == b.Origin() {
+		return fmt.Errorf("%w has seen entry %d yet; \"serve\" asks the witnesses, and \"take --wait witnessed\": %w", anchor.ErrNoQuorum, index, err)
+	}
+	return fmt.Errorf("what is here of log %q, entry %d, is from before its trust policy was replaced; \"fetch\" from a source brings what the policy in force accepts: %w", origin, index, err)
 }
 
 // Proven is what a proof file shows to whoever believes the trust policy.

@@ -3,6 +3,7 @@ package savepoints_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -83,6 +84,32 @@ func TestProveBeforeWitnesses(t *testing.T) {
 	must(t, err)
 	_, err = savepoints.VerifyProofFile(ctx, policyOf(t, b), bytes.NewReader(proofOf(t, b, s, "")), "", nil)
 	must(t, err)
+}
+
+// An archive is as good as a proof where the receipt, which nobody brought up to the
+// published head, is of no use.
+func TestExportBeforeWitnesses(t *testing.T) {
+	w := newRegulator(t)
+	b := newWitnessedBank(t, w)
+	w.down.Store(true)
+	s := take(t, b, smallState(1), "p").Savepoint
+	w.down.Store(false)
+	b = reopen(t, b)
+	newest := take(t, b, smallState(2), "p").Savepoint // asks the witness before, and not after
+	must(t, exportTo(t, b, s, fresh(t, b)))
+	item, err := b.Item(ctx, s)
+	must(t, err)
+	if item.NotYet != nil || len(item.Roots) != 2 {
+		t.Errorf("to be replicated: %+v", item)
+	}
+	if err := b.Export(ctx, newest, io.Discard); !errors.Is(err, anchor.ErrNoQuorum) {
+		t.Errorf("the newest: %v", err)
+	}
+	item, err = b.Item(ctx, newest)
+	must(t, err)
+	if !errors.Is(item.NotYet, anchor.ErrNoQuorum) || item.Root != newest.CID {
+		t.Errorf("the newest is to be replicated: %+v", item)
+	}
 }
 
 // Whatever the bytes, only what is in the log is proven, and documents are those of the

@@ -20,7 +20,9 @@ func (e *env) exportCommand() *cobra.Command {
 
 Any IPFS tool imports the file; "restore --from FILE.car" restores from it
 without a network. Documents that were erased are left out, and the log's entries that
-say so are in the file with their proofs. An existing file is not overwritten.`,
+say so are in the file with their proofs. An existing file is not overwritten. Where the
+trust policy has a quorum of witnesses, nobody believes a save point before they have seen
+it, and it cannot be exported (exit status 4): "take --wait witnessed" waits for them.`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
