@@ -237,6 +237,13 @@ func TestVastDocument(t *testing.T) {
 	if n, err := CopyDocument(ctx, src, next.link, io.Discard); err != nil || n != 1<<60 {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
+	b, l := basic(named("vast", next.link)).block()
+	src[b.CID] = b.Data
+	p, err := ReadProof(ctx, bytes.NewReader(proofOf(t, src, l.CID, "vast")))
+	must(t, err)
+	if doc, err := p.Document(ctx, l.CID, "vast", nil); err != nil || doc.Bytes != 1<<60 {
+		t.Errorf("in a proof: %d bytes, %v", doc.Bytes, err)
+	}
 	running, stop := context.WithCancel(ctx)
 	w := &stopper{after: 100, stop: stop}
 	if _, err := CopyDocument(running, src, next.link, w); !errors.Is(err, context.Canceled) || w.writes != w.after {
@@ -247,7 +254,7 @@ func TestVastDocument(t *testing.T) {
 	half := RawBlock(pattern(ChunkSize / 2))
 	src[half.CID] = half.Data
 	n, _ := fileNode([]subtree{{chunk.link(), ChunkSize}, {chunk.link(), ChunkSize / 2}})
-	b, l := n.block()
+	b, l = n.block()
 	src[b.CID] = b.Data
 	if _, err := CopyDocument(ctx, src, l, io.Discard); !errors.Is(err, ErrNotCanonical) {
 		t.Errorf("a chunk as the half of itself: %v", err)

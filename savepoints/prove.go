@@ -13,10 +13,6 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// MaxProofFile is the length in bytes of the longest proof file that is read. It is held
-// in memory.
-const MaxProofFile = 64 << 20
-
 // Prove writes to w a proof of a save point that the bank holds, and of the document at
 // path in it, or of its absence; with an empty path of the save point alone. It is a CARv1
 // with two roots: the manifest, with the nodes on path only, and one raw block that holds
@@ -161,26 +157,25 @@ type Proven struct {
 }
 
 // VerifyProofFile checks a file from [Bank.Prove] or [Bank.RawProof], or an archive,
-// under a trust policy. It needs nothing else: no repository, no network. If path is not
-// empty the file must prove what is there, and the document's bytes go to w, which may be
-// nil; they count only if there is no error. The error wraps ErrArchive,
-// anchor.ErrUntrusted, anchor.ErrCorrupt, dag.ErrHash, dag.ErrForeignBlock,
-// entry.ErrContradiction, or dag.ErrTruncated if the file lacks nodes of the path.
-func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path string, w io.Writer) (Proven, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxProofFile+1))
+// under a trust policy. It needs nothing else: no repository, no network. All of the file is
+// checked, and of it is held what [dag.ReadProof] says. If path is not empty the file must
+// prove what is there, and the document's bytes go to w, which may be nil; they count only
+// if there is no error, and may be more than the file has (see [dag.CopyDocument]). The
+// error wraps ErrArchive, anchor.ErrUntrusted, anchor.ErrCorrupt, dag.ErrHash,
+// dag.ErrForeignBlock, entry.ErrContradiction, or dag.ErrTruncated if the file lacks nodes
+// of the path.
+func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.ReaderAt, path string, w io.Writer) (Proven, error) {
+	text, err := readTlogProof(r)
 	if err != nil {
 		return Proven{}, err
 	}
-	if len(data) > MaxProofFile {
-		return Proven{}, fmt.Errorf("%w: more than %d bytes", ErrArchive, MaxProofFile)
-	}
-	if bytes.HasPrefix(data, []byte(tlogProofMagic)) {
+	if text != nil {
 		if path != "" {
 			return Proven{}, fmt.Errorf("%w: a tlog-proof says nothing of documents", ErrUsage)
 		}
-		return proven(p, data)
+		return proven(p, text)
 	}
-	car, err := dag.ReadProof(ctx, bytes.NewReader(data))
+	car, err := dag.ReadProof(ctx, r)
 	if err != nil {
 		return Proven{}, err
 	}
@@ -250,6 +245,15 @@ func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof, s entry.S
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).
 const tlogProofMagic = "c2sp.org/tlog-proof@v1\n"
+
+// readTlogProof returns the tlog-proof that a file is, nil if it is none.
+func readTlogProof(r io.ReaderAt) ([]byte, error) {
+	text, err := io.ReadAll(io.NewSectionReader(r, 0, anchor.MaxProofSize+1))
+	if err != nil || !bytes.HasPrefix(text, []byte(tlogProofMagic)) {
+		return nil, err
+	}
+	return text, nil
+}
 
 // proven is the log's part of a proof.
 func proven(p *anchor.Policy, proof []byte) (Proven, error) {

@@ -49,12 +49,12 @@ func TestProve(t *testing.T) {
 	must(t, err)
 	var mixed bytes.Buffer
 	must(t, dag.WriteProof(ctx, &mixed, b.Repo().Blocks, s.CID, "a/1", dag.RawBlock(proof)))
-	if _, err := savepoints.VerifyProofFile(ctx, p, &mixed, "a/1", nil); !errors.Is(err, entry.ErrContradiction) {
+	if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(mixed.Bytes()), "a/1", nil); !errors.Is(err, entry.ErrContradiction) {
 		t.Errorf("two save points in one: %v", err)
 	}
 	var one bytes.Buffer
 	must(t, dag.WriteProof(ctx, &one, b.Repo().Blocks, s.CID, "a/1"))
-	if _, err := savepoints.VerifyProofFile(ctx, p, &one, "a/1", nil); !errors.Is(err, savepoints.ErrArchive) {
+	if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(one.Bytes()), "a/1", nil); !errors.Is(err, savepoints.ErrArchive) {
 		t.Errorf("no anchor: %v", err)
 	}
 	for i := int(car[0]) + 1; i < len(car); i++ { // the header says nothing that is believed
