@@ -100,7 +100,7 @@ func (r *Repo) Name(name string) (Name, error) {
 func (r *Repo) HeldName(name string) (Name, error) {
 	id, err := parseName(name)
 	if err != nil {
-		return Name{}, err
+		return Name{}, fmt.Errorf("%w: %v", ErrNoName, err)
 	}
 	data, err := r.Record(nameKind, id.String())
 	if err != nil {

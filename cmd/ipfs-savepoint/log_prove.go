@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,10 +83,16 @@ func (e *env) writeRaw(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Save
 	}
 	base := filepath.Join(e.path(dir), fmt.Sprint(s.LogIndex))
 	out.Proof, out.Entry = base+".tlog-proof", base+".entry"
+	if err := e.checkNew(out.Entry); err != nil {
+		return err
+	}
 	if err := e.writeNewBytes(out.Proof, 0o644, proof); err != nil {
 		return err
 	}
-	return e.writeNewBytes(out.Entry, 0o644, record)
+	if err := e.writeNewBytes(out.Entry, 0o644, record); err != nil {
+		return errors.Join(err, os.Remove(out.Proof)) // neither without the other
+	}
+	return nil
 }
 
 // provenJSON is the result of "log verify-proof".
