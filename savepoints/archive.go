@@ -20,11 +20,13 @@ var ErrArchive = errors.New("not an archive of a save point")
 // tlog-proof with the log entry in its extra line. Where documents of it were erased and
 // are not here, their IPFS blocks are left out, and there is one more root: a raw block with
 // the proof of the log entry that says so or, of several, the list of links to these. The
-// error wraps dag.ErrUnsupported if the list is too long for an IPFS block.
+// proofs are such as others believe: the error wraps anchor.ErrNoQuorum, and nothing is
+// written, as long as no quorum of witnesses has seen an entry. It wraps dag.ErrUnsupported
+// if the list is too long for an IPFS block.
 func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 	a, err := b.archive(ctx, s)
 	if err == nil {
-		err = dag.WritePartialCAR(ctx, w, a, a.without, a.roots...)
+		err = a.write(ctx, w)
 	}
 	if err != nil {
 		return fmt.Errorf("export %s: %w", s.CID, err)
@@ -42,7 +44,11 @@ type archive struct {
 
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
-	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(s.Proof))}
+	proof, err := b.publicProof(ctx, s)
+	if err != nil {
+		return a, err
+	}
+	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(proof))}
 	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil || len(erased) == 0 {
 		return a, err
@@ -69,6 +75,10 @@ func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 		a.roots = append(a.roots, a.put(list))
 	}
 	return a, err
+}
+
+func (a archive) write(ctx context.Context, w io.Writer) error {
+	return dag.WritePartialCAR(ctx, w, a, a.without, a.roots...)
 }
 
 func (a *archive) put(block dag.Block) cid.Cid {

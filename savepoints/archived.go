@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -90,7 +89,7 @@ func (noTiles) ReadEndpoint(_ context.Context, path string) ([]byte, error) {
 
 // fetchArchive takes a save point out of an archive.
 func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Fetched, error) {
-	f, err := os.Open(path)
+	f, err := node.OpenFile(path)
 	if err != nil {
 		return Fetched{}, err
 	}

@@ -443,14 +443,15 @@ func logLimit(h anchor.Head) dag.Totals {
 }
 
 // VerifyLog reads every byte of the bank's copy of a log: the tiles and directories
-// of its newest head, and with them what is served to others. A log of which the
-// bank holds nothing passes. Other errors wrap node.ErrDamaged.
+// of its newest head, and with them what is served to others, and the records of its
+// names. A log of which the bank holds nothing passes. Other errors wrap node.ErrDamaged.
 func (b *Bank) VerifyLog(ctx context.Context, origin string) error {
 	p, err := b.policy(origin)
 	if err != nil {
 		return err
 	}
 	_, _, err = b.seen(p)
+	err = errors.Join(err, b.verifyNames(p))
 	h, headErr := b.copyHead(ctx, p)
 	if headErr == nil {
 		_, headErr = dag.VerifyState(ctx, b.repo.Blocks, h.Root, logLimit(h))

@@ -168,9 +168,9 @@ func (e *env) keepSwarmKey(b *savepoints.Bank, file string) error {
 	if file == "" {
 		return nil
 	}
-	key, err := os.ReadFile(e.path(file))
+	key, err := e.readFile("swarm key", file, maxKeyFile)
 	if err != nil {
-		return fmt.Errorf("%w: swarm key: %w", savepoints.ErrUsage, err)
+		return err
 	}
 	if err := b.Repo().SetSwarmKey(key); err != nil {
 		return fmt.Errorf("%w: %s: %w", savepoints.ErrUsage, file, err)
@@ -195,9 +195,9 @@ func (e *env) trust(b *savepoints.Bank, file string) (trusted, error) {
 		}
 		return t, nil
 	}
-	data, err := os.ReadFile(e.path(file))
+	data, err := e.readTrust(file)
 	if err != nil {
-		return trusted{}, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+		return trusted{}, err
 	}
 	b, p, err := b.Trust(data)
 	if err != nil {

@@ -63,6 +63,9 @@ alone is enough. It prints the line for "init --witness" and for trust policies.
 
 // witness answers until ctx ends.
 func (e *env) witness(ctx context.Context, b *savepoints.Bank, name, listen string, o witness.ServerOptions) error {
+	if _, err := net.ResolveTCPAddr("tcp", listen); err != nil {
+		return usagef("--listen: %v", err)
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return fmt.Errorf("witness: %w", err)

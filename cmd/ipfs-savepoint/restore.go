@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
@@ -109,7 +108,7 @@ func (e *env) namesPlaces(file string) bool {
 	if file == "" {
 		return false
 	}
-	text, err := os.ReadFile(e.path(file))
+	text, err := e.readTrust(file)
 	if err != nil {
 		return false // whoever reads it next says why
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"reflect"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -45,7 +44,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
 		}
-		if text, err := os.ReadFile(e.path(trust)); err == nil { // whoever reads it next says why not
+		if text, err := e.readTrust(trust); err == nil { // whoever reads it next says why not
 			if p, err := anchor.ParsePolicy(text); err == nil && p.Origin == n.init.Origin {
 				return usagef("--origin %s: a new log has another origin than the log that it follows", p.Origin)
 			}
