@@ -311,16 +311,7 @@ func (b *Bank) seen(p *anchor.Policy) (anchor.Head, bool, error) {
 	if err != nil || data == nil {
 		return anchor.Head{}, false, err
 	}
-	// Under the log's key alone: the witnesses may have been others, and the key too.
-	h, err := anchor.VerifyCheckpoint(p.KeyOnly(), data)
-	for _, e := range b.earlier[p.Origin] {
-		if err == nil {
-			break
-		}
-		if then, thenErr := anchor.VerifyCheckpoint(e.KeyOnly(), data); thenErr == nil {
-			h, err = then, nil
-		}
-	}
+	h, err := b.headThen(p, data)
 	if err != nil {
 		return anchor.Head{}, false, fmt.Errorf("%w: head of log %s that was seen before: %w", ErrDamaged, p.Origin, err)
 	}

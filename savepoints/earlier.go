@@ -89,3 +89,18 @@ func (b *Bank) openHeld(p *anchor.Policy, proof []byte) (Savepoint, error) {
 	}
 	return s, err
 }
+
+// headThen verifies a head that was accepted here before, under the log's key alone, of now
+// or of then: the witnesses may have been others.
+func (b *Bank) headThen(p *anchor.Policy, signed []byte) (anchor.Head, error) {
+	h, err := anchor.VerifyCheckpoint(p.KeyOnly(), signed)
+	for _, e := range b.earlier[p.Origin] {
+		if err == nil {
+			break
+		}
+		if then, thenErr := anchor.VerifyCheckpoint(e.KeyOnly(), signed); thenErr == nil {
+			h, err = then, nil
+		}
+	}
+	return h, err
+}

@@ -18,6 +18,7 @@ type auditJSON struct {
 	RootHash   string               `json:"rootHash"`
 	Freshness  savepoints.Freshness `json:"freshness"`
 	From       int64                `json:"from"`
+	Earlier    string               `json:"earlierError,omitempty"`
 	Savepoints int64                `json:"savepoints"`
 	Others     int64                `json:"others"`
 	Unknown    int64                `json:"unknown"`
@@ -101,6 +102,10 @@ func (e *env) printAudit(r savepoints.AuditReport) error {
 			out.Ledger.Error = l.Err.Error()
 			text += fmt.Sprintf("ledger      not read to its end: %v\n", l.Err)
 		}
+	}
+	if r.EarlierErr != nil {
+		out.Earlier = r.EarlierErr.Error()
+		text += fmt.Sprintf("earlier     what the last audit left could not be used, and all was read: %v\n", r.EarlierErr)
 	}
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, findingJSON{f.Index, f.Err.Error()})
