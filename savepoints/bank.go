@@ -325,9 +325,10 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return h, err
 	}
-	seen, ok, seenErr := b.seen(p)
+	before, seenErr := b.seen(p)
+	seen := before.largest()
 	switch {
-	case ok && (err != nil || seen.Size > h.Size):
+	case seen.Checkpoint != nil && (err != nil || seen.Size > h.Size):
 		return seen, nil
 	case err != nil && seenErr != nil:
 		return h, seenErr

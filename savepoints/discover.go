@@ -226,16 +226,15 @@ func readable(ctx context.Context, h shownHead) error {
 	return err
 }
 
-const seenKind = "seen"
-
 // knownSize is the size of the largest head of a log that was accepted here before, as far
 // as that can be read.
 func (b *Bank) knownSize(ctx context.Context, p *anchor.Policy) int64 {
-	seen, _, _ := b.seen(p) // whoever compares heads with it tells of that
+	before, _ := b.seen(p) // whoever compares heads with it tells of that
+	size := before.largest().Size
 	if v, err := b.view(ctx, p); err == nil {
-		return max(seen.Size, v.Head().Size)
+		return max(size, v.Head().Size)
 	}
-	return seen.Size
+	return size
 }
 
 // overtake compares the best head with what the bank knows of the log, which must not be
@@ -265,7 +264,7 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, bef
 	if err := t.check(ctx, o, best.view); err != nil {
 		return err
 	}
-	seen, ok, err := b.seen(p)
+	seen, err := b.seen(p)
 	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
 		return err
 	}
@@ -281,17 +280,17 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, bef
 			return err
 		}
 	}
-	if ok {
-		if err := newest.Extends(ctx, seen); err != nil {
+	for _, h := range seen.heads() {
+		if err := newest.Extends(ctx, h); err != nil {
 			return err
 		}
 	}
 	switch {
 	case newest == held:
 		d.view, d.Head = held, held.Head()
-		return b.remember(p, d.Head)
+		return b.remember(p, d.Head, seen)
 	case errors.Is(heldErr, ErrNotFound) || unreadable(heldErr) && ctx.Err() == nil:
-		return b.remember(p, d.Head)
+		return b.remember(p, d.Head, seen)
 	case heldErr != nil:
 		return heldErr
 	}
@@ -301,30 +300,5 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, bef
 	if v, err := b.view(ctx, p); err == nil && v.Head().Size == d.Head.Size && !anchor.Fresher(p, d.Head, v.Head()) {
 		d.view, d.Head = v, v.Head()
 	}
-	return b.remember(p, d.Head)
-}
-
-// seen returns the largest head of a log that was accepted here without a copy of the log
-// being kept. The error wraps ErrDamaged, or is the store's own.
-func (b *Bank) seen(p *anchor.Policy) (anchor.Head, bool, error) {
-	data, err := b.repo.Record(seenKind, LogID(p.Origin))
-	if err != nil || data == nil {
-		return anchor.Head{}, false, err
-	}
-	h, err := b.headThen(p, data)
-	if err != nil {
-		return anchor.Head{}, false, fmt.Errorf("%w: head of log %s that was seen before: %w", ErrDamaged, p.Origin, err)
-	}
-	return h, true, nil
-}
-
-// remember keeps a head as the one seen, in place of one that cannot be read or is smaller.
-func (b *Bank) remember(p *anchor.Policy, h anchor.Head) error {
-	b.seeing.Lock()
-	defer b.seeing.Unlock()
-	seen, ok, err := b.seen(p)
-	if err != nil && !errors.Is(err, ErrDamaged) || ok && h.Size <= seen.Size {
-		return err
-	}
-	return b.repo.PutRecord(seenKind, LogID(h.Origin), h.Checkpoint)
+	return b.remember(p, d.Head, seen)
 }
