@@ -1,10 +1,10 @@
 package savepoints
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
@@ -44,7 +44,7 @@ type AuditReport struct {
 	// Of the entries read: those that anchor a save point, those of other types, and
 	// those of types that are not known here.
 	Savepoints, Others, Unknown int64
-	// Of all save points: those held, whose manifests and receipts were compared with
+	// Of the log's save points: those held, whose manifests and receipts were compared with
 	// their entries; of the others those that the log says are retired, and the rest.
 	Held, Retired, Absent int64
 	// Findings are the first maxFindings of what is wrong; Wrong counts all.
@@ -89,6 +89,11 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	if err != nil {
 		return AuditReport{}, err
 	}
+	// Before the head too: what comes meanwhile may be newer than that.
+	before, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return AuditReport{}, err
+	}
 	// Before the log, which then has all heads that are on the topic.
 	t, err := auditTopic(ctx, o, earlier.topic)
 	defer t.stop()
@@ -100,7 +105,7 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	if err != nil {
 		return r, err
 	}
-	a := &audit{b: b, v: v, r: &r, topic: t}
+	a := &audit{b: b, v: v, r: &r, topic: t, before: before}
 	err = a.resume(ctx, earlier)
 	if err == nil {
 		err = a.sightings(ctx)
@@ -112,7 +117,8 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 		return r, fmt.Errorf("audit of log %s: %w", o.Policy.Origin, err)
 	}
 	if r.Wrong > 0 {
-		return r, fmt.Errorf("%w: %s: %d findings, the first: entry %d: %w", ErrAudit, o.Policy.Origin, r.Wrong, r.Findings[0].Index, r.Findings[0].Err)
+		gravest := r.Findings[max(0, slices.IndexFunc(r.Findings, func(f Finding) bool { return mustStop(f.Err) }))]
+		return r, fmt.Errorf("%w: %s: %d findings, such as entry %d: %w", ErrAudit, o.Policy.Origin, r.Wrong, gravest.Index, gravest.Err)
 	}
 	return r, a.save()
 }
@@ -156,6 +162,7 @@ type audit struct {
 	r       *AuditReport
 	history *entry.History
 	topic   *topicReading
+	before  []string // the keys of the receipts that were here before the log was read; sorted
 }
 
 // auditTopic reads the policy's topic from where an earlier audit read it, or from its
@@ -223,19 +230,22 @@ func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 	origin, size := a.v.Head().Origin, a.v.Head().Size
 	bundle, entries := int64(-1), []anchor.Entry(nil)
 	err = a.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
-		if err == nil && s.Origin != origin {
+		if s.Origin != origin {
 			return true, nil
 		}
 		if err != nil {
 			a.r.found(s.LogIndex, err)
 			return true, nil
 		}
+		if s.LogIndex >= size {
+			if _, here := slices.BinarySearch(a.before, receiptKey(origin, s.LogIndex)); here {
+				a.r.found(s.LogIndex, a.beyond(s))
+			}
+			return true, nil
+		}
 		held++
 		if _, retired := a.history.Retired(s.Entry.Policy, s.Entry.Sequence); retired {
 			a.r.Retired--
-		}
-		if s.LogIndex >= size {
-			return true, nil // newer than the head that is audited
 		}
 		if n := s.LogIndex / anchor.BundleWidth; n != bundle {
 			if entries, err = a.v.Bundle(ctx, n); err != nil {
@@ -244,24 +254,34 @@ func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 			bundle = n
 		}
 		if err := a.compare(ctx, s, entries[s.LogIndex%anchor.BundleWidth]); err != nil {
-			a.r.found(s.LogIndex, err)
+			a.r.found(s.LogIndex, a.b.advise(err))
 		}
 		return true, ctx.Err()
 	})
 	return held, err
 }
 
-// compare compares a save point with its entry: the receipt's proof was verified when it
-// was read.
-func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error {
-	_, proven, err := anchor.ProofRecord(s.Proof)
+// beyond says of a save point whose entry is not in the log that is audited, although it is
+// held, that the log was rolled back.
+func (a *audit) beyond(s Savepoint) error {
+	p, err := a.b.receiptPolicy(s.Origin)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(proven, e.Record) {
-		return fmt.Errorf("%w: the receipt proves another entry", anchor.ErrFork)
+	r, err := then(a.b, p, func(p *anchor.Policy) (anchor.ProofResult, error) { return anchor.VerifyProof(p, s.Proof) })
+	if err != nil {
+		return err
 	}
-	s, err = a.b.withManifest(ctx, s)
+	return &anchor.RollbackError{Old: r.Head, New: a.v.Head()}
+}
+
+// compare compares a save point with its entry: the receipt's proof was verified when it
+// was read.
+func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error {
+	if err := isProven(ctx, s, a.v, e); err != nil {
+		return err
+	}
+	s, err := a.b.withManifest(ctx, s)
 	if err != nil {
 		return err
 	}
