@@ -148,10 +148,14 @@ const abortMark = "\n\n[Gateway "
 type sectionReader struct {
 	r     *bufio.Reader
 	begun [len(abortMark)]byte
-	n     int // of begun
+	n     int   // of begun
+	at    int64 // how much was read in all
 }
 
-func (s *sectionReader) keep(p []byte) { s.n += copy(s.begun[s.n:], p) }
+func (s *sectionReader) keep(p []byte) {
+	s.n += copy(s.begun[s.n:], p)
+	s.at += int64(len(p))
+}
 
 // aborted reports whether it is none, but what a gateway says instead.
 func (s *sectionReader) aborted() bool { return string(s.begun[:s.n]) == abortMark }
@@ -242,7 +246,11 @@ func (r *CARReader) next() (Block, error) {
 //
 // progress, if not nil, is called now and then with the counts so far.
 func (r *CARReader) CopyDAG(ctx context.Context, sink Sink, roots []cid.Cid, progress func(Received)) (Received, error) {
-	c := copying{sink: sink, want: make(map[cid.Cid]bool, len(roots))}
+	return r.copyDAG(ctx, &copying{sink: sink}, roots, progress)
+}
+
+func (r *CARReader) copyDAG(ctx context.Context, c *copying, roots []cid.Cid, progress func(Received)) (Received, error) {
+	c.want = make(map[cid.Cid]bool, len(roots))
 	for _, root := range roots {
 		c.link(root)
 	}
@@ -286,6 +294,7 @@ type Received struct {
 // that is an error.
 type carBatch struct {
 	blocks []Block
+	ends   []int64     // where in the CAR the data of each block ends
 	links  [][]cid.Cid // of each block, once it is checked
 	err    error
 }
@@ -307,6 +316,7 @@ func (r *CARReader) batches() iter.Seq[carBatch] {
 				var block Block
 				if block, b.err = r.next(); b.err == nil {
 					b.blocks = append(b.blocks, block)
+					b.ends = append(b.ends, r.section.at)
 					n += len(block.Data) + blockCost
 					if r.section.r.Buffered() == 0 {
 						break
@@ -330,7 +340,7 @@ func checkBatch(b carBatch) carBatch {
 			b.links[i], err = Links(block)
 		}
 		if err != nil {
-			return carBatch{b.blocks[:i], b.links[:i], err}
+			return carBatch{b.blocks[:i], b.ends[:i], b.links[:i], err}
 		}
 	}
 	return b
@@ -338,9 +348,16 @@ func checkBatch(b carBatch) carBatch {
 
 // copying is a CopyDAG in progress.
 type copying struct {
-	sink Sink
-	want map[cid.Cid]bool // false once received
-	got  Received
+	sink  Sink
+	want  map[cid.Cid]bool    // false once received
+	index map[cid.Cid]carSpan // where each block is in the CAR, if not nil
+	got   Received
+}
+
+// carSpan is where in a CAR the data of an IPFS block is.
+type carSpan struct {
+	end    int64
+	length int
 }
 
 func (c *copying) link(to cid.Cid) {
@@ -368,6 +385,9 @@ func (c *copying) put(ctx context.Context, b carBatch) error {
 		c.got.Linked--
 		for _, to := range b.links[i] {
 			c.link(to)
+		}
+		if c.index != nil {
+			c.index[block.CID] = carSpan{b.ends[i], len(block.Data)}
 		}
 		fresh = append(fresh, block)
 		bytes += uint64(len(block.Data))

@@ -101,13 +101,47 @@ func fileNode(children []subtree) (node, uint64) {
 // CopyDocument writes the bytes of the document at link to w and returns their
 // number. It accepts only the DAG that WriteDocument makes of those bytes; the
 // error then wraps ErrNotCanonical. Since what was found wrong late is written
-// by then, w must be a place that can be thrown away.
+// by then, w must be a place that can be thrown away. A few nodes that link one another many
+// times over are a document of up to 2^60 bytes: whoever writes bounds w, or ends ctx. To
+// io.Discard it costs no more than there are nodes, and some 150 bytes of memory for each.
 func CopyDocument(ctx context.Context, src Source, link Link, w io.Writer) (uint64, error) {
 	bytes, err := documentBytes(ctx, src, link)
 	if err != nil {
 		return 0, err
 	}
-	return bytes, copySubtree(ctx, src, link, bytes, heightOf(bytes), w)
+	c := documentCopy{src: src, w: w}
+	whole := documentPart{link, bytes, heightOf(bytes)}
+	if w == io.Discard && whole.height > 0 {
+		c.seen = map[documentPart]bool{}
+	}
+	return bytes, c.copy(ctx, whole)
+}
+
+// documentPart is a part of a document: where it is, its length, and the number of levels of nodes
+// above its chunks. They determine its shape.
+type documentPart struct {
+	link   Link
+	bytes  uint64
+	height int
+}
+
+// documentCopy is a CopyDocument in progress.
+type documentCopy struct {
+	src  Source
+	w    io.Writer
+	seen map[documentPart]bool // the parts that are as they should be; nil: each is to be written
+}
+
+// copy copies a part, unless nobody sees that it is not copied again.
+func (c *documentCopy) copy(ctx context.Context, p documentPart) error {
+	if c.seen[p] {
+		return nil
+	}
+	err := c.copyParts(ctx, p)
+	if err == nil && c.seen != nil {
+		c.seen[p] = true
+	}
+	return err
 }
 
 // documentBytes returns the length of the document at link as its top node says.
@@ -166,14 +200,14 @@ func heightOf(bytes uint64) int {
 	return height
 }
 
-// copySubtree copies the part of a document of the given length and height.
-// Both determine the shape of the part, so every node is compared with the only
-// one that can stand in its place.
-func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, height int, w io.Writer) error {
+// copyParts copies what a part consists of. Every node is compared with the only one that
+// can stand in its place.
+func (c *documentCopy) copyParts(ctx context.Context, p documentPart) error {
+	link, bytes, height := p.link, p.bytes, p.height
 	if height == 0 {
-		return copyChunk(ctx, src, link, bytes, w)
+		return copyChunk(ctx, c.src, link, bytes, c.w)
 	}
-	n, err := getNode(ctx, src, link.CID)
+	n, err := getNode(ctx, c.src, link.CID)
 	if err != nil {
 		return err
 	}
@@ -192,16 +226,16 @@ func copySubtree(ctx context.Context, src Source, link Link, bytes uint64, heigh
 	}
 	left := bytes
 	for i, l := range n.links {
-		part := min(span, left)
-		if n.blocksizes[i] != part || l.Name != "" {
+		length := min(span, left)
+		if n.blocksizes[i] != length || l.Name != "" {
 			return bad("wrong length or name of a part")
 		}
 		// The last part may be so short that it needs fewer levels; the
 		// balanced layout keeps all chunks at one depth all the same.
-		if err := copySubtree(ctx, src, l.link(), part, height-1, w); err != nil {
+		if err := c.copy(ctx, documentPart{l.link(), length, height - 1}); err != nil {
 			return err
 		}
-		left -= part
+		left -= length
 	}
 	return n.checkSize(link)
 }

@@ -220,6 +220,60 @@ func TestTwoLevels(t *testing.T) {
 	}
 }
 
+// A few nodes that link one another many times over are a document of exabytes: that they
+// are is seen at the cost of the nodes, and who writes it all can stop.
+func TestVastDocument(t *testing.T) {
+	ctx := context.Background()
+	src := unchecked{}
+	chunk := RawBlock(pattern(ChunkSize))
+	src[chunk.CID] = chunk.Data
+	next := subtree{chunk.link(), ChunkSize}
+	for range 4 {
+		n, bytes := fileNode(slices.Repeat([]subtree{next}, FileLinks))
+		b, l := n.block()
+		src[b.CID] = b.Data
+		next = subtree{l, bytes}
+	}
+	if n, err := CopyDocument(ctx, src, next.link, io.Discard); err != nil || n != 1<<60 {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	b, l := basic(named("vast", next.link)).block()
+	src[b.CID] = b.Data
+	p, err := ReadProof(ctx, bytes.NewReader(proofOf(t, src, l.CID, "vast")))
+	must(t, err)
+	if doc, err := p.Document(ctx, l.CID, "vast", nil); err != nil || doc.Bytes != 1<<60 {
+		t.Errorf("in a proof: %d bytes, %v", doc.Bytes, err)
+	}
+	running, stop := context.WithCancel(ctx)
+	w := &stopper{after: 100, stop: stop}
+	if _, err := CopyDocument(running, src, next.link, w); !errors.Is(err, context.Canceled) || w.writes != w.after {
+		t.Errorf("%d writes, %v", w.writes, err)
+	}
+
+	// What is wrong where a part is linked again, as one of another length, is seen.
+	half := RawBlock(pattern(ChunkSize / 2))
+	src[half.CID] = half.Data
+	n, _ := fileNode([]subtree{{chunk.link(), ChunkSize}, {chunk.link(), ChunkSize / 2}})
+	b, l = n.block()
+	src[b.CID] = b.Data
+	if _, err := CopyDocument(ctx, src, l, io.Discard); !errors.Is(err, ErrNotCanonical) {
+		t.Errorf("a chunk as the half of itself: %v", err)
+	}
+}
+
+// stopper calls stop with the last of so many writes.
+type stopper struct {
+	after, writes int
+	stop          func()
+}
+
+func (s *stopper) Write(p []byte) (int, error) {
+	if s.writes++; s.writes == s.after {
+		s.stop()
+	}
+	return len(p), nil
+}
+
 // cborLinks are the links of a DAG-CBOR node as a decoder finds them, with the paths.
 func cborLinks(t fataler, n datamodel.Node, path string, to []string) []string {
 	switch n.Kind() {

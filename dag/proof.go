@@ -2,10 +2,12 @@ package dag
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/ipfs/go-cid"
 )
@@ -101,10 +103,14 @@ func (r *recording) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // show ([VerifyState]). Any other error proves nothing. IPFS blocks that lie on no
 // path from the root are refused with ErrForeignBlock.
 //
-// It holds the CAR in memory; bound it by bounding r. What was written to w counts
-// only if the error is nil.
+// It holds the CAR in memory; bound it by bounding r, or see [ReadProof]. What was written
+// to w counts only if the error is nil.
 func VerifyProof(ctx context.Context, r io.Reader, root cid.Cid, path string, w io.Writer) (Document, error) {
-	p, err := readProof(ctx, r, root)
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return Document{}, fmt.Errorf("proof: %w", err)
+	}
+	p, err := readProof(ctx, bytes.NewReader(data), root)
 	if err != nil {
 		return Document{}, err
 	}
@@ -112,39 +118,64 @@ func VerifyProof(ctx context.Context, r io.Reader, root cid.Cid, path string, w 
 }
 
 // Proof is a CAR from [WriteProof], all of whose IPFS blocks have been checked against
-// their CIDs and are linked from a root. It is a [Source] of them.
+// their CIDs and are linked from a root. It is a [Source] of them, which reads each from the
+// CAR when it is asked for, and checks it again. It is safe for concurrent use.
 type Proof struct {
 	// Roots are those that the CAR names. Nothing is known of them.
-	Roots  []cid.Cid
-	blocks proofBlocks
+	Roots []cid.Cid
+	car   io.ReaderAt
+	index map[cid.Cid]carSpan
 }
 
-// ReadProof reads a CAR from [WriteProof] with all its roots. It holds the CAR in
-// memory; bound it by bounding r. The error wraps ErrMalformed, ErrTruncated, ErrHash or
-// ErrForeignBlock.
-func ReadProof(ctx context.Context, r io.Reader) (*Proof, error) { return readProof(ctx, r) }
+var _ Checked = (*Proof)(nil)
+
+// ReadProof reads a CAR from [WriteProof], or an archive, with all its roots. r must last
+// as long as the Proof. The CAR may be of any length: some 250 bytes are held for each IPFS
+// block. The error wraps ErrMalformed, ErrTruncated, ErrHash or ErrForeignBlock.
+func ReadProof(ctx context.Context, r io.ReaderAt) (*Proof, error) { return readProof(ctx, r) }
 
 // readProof reads with the roots that the caller names, or else with the CAR's own.
-func readProof(ctx context.Context, r io.Reader, roots ...cid.Cid) (*Proof, error) {
-	in, err := ReadCAR(r)
+func readProof(ctx context.Context, r io.ReaderAt, roots ...cid.Cid) (*Proof, error) {
+	in, err := ReadCAR(io.NewSectionReader(r, 0, math.MaxInt64))
 	if err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
-	p := &Proof{Roots: in.Roots, blocks: proofBlocks{}}
 	if len(roots) == 0 {
 		roots = in.Roots
 	}
-	if _, err := in.CopyDAG(ctx, p.blocks, roots, nil); err != nil {
+	c := copying{sink: Discard, index: map[cid.Cid]carSpan{}}
+	if _, err := in.copyDAG(ctx, &c, roots, nil); err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
-	return p, nil
+	return &Proof{in.Roots, r, c.index}, nil
 }
 
-// Get returns an IPFS block of the proof. The error wraps ErrNotFound.
-func (p *Proof) Get(ctx context.Context, c cid.Cid) ([]byte, error) { return p.blocks.Get(ctx, c) }
+// Get returns an IPFS block of the proof. The error wraps ErrNotFound, or ErrHash or
+// ErrTruncated if the CAR is not any more what it was.
+func (p *Proof) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	span, ok := p.index[c]
+	if !ok {
+		return nil, fmt.Errorf("IPFS block %s is not in it: %w", c, ErrNotFound)
+	}
+	b := Block{c, make([]byte, span.length)}
+	_, err := io.ReadFull(io.NewSectionReader(p.car, span.end-int64(span.length), int64(span.length)), b.Data)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil, fmt.Errorf("%w: it became shorter while it was read", ErrTruncated)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read CAR: %w", err)
+	}
+	return b.Data, b.Check()
+}
+
+// Checked implements [Checked].
+func (p *Proof) Checked(c cid.Cid) (length int, ok bool) {
+	span, ok := p.index[c]
+	return span.length, ok
+}
 
 // Blocks is how many IPFS blocks the proof has.
-func (p *Proof) Blocks() int { return len(p.blocks) }
+func (p *Proof) Blocks() int { return len(p.index) }
 
 // Document is [VerifyProof] for a CAR that has been read. With an error that wraps
 // ErrNoBytes comes the document, of which bytes are not in the CAR.
@@ -152,9 +183,9 @@ func (p *Proof) Document(ctx context.Context, root cid.Cid, path string, w io.Wr
 	if w == nil {
 		w = io.Discard
 	}
-	doc, err := Lookup(ctx, p.blocks, root, path)
+	doc, err := Lookup(ctx, p, root, path)
 	if err == nil {
-		_, err = CopyDocument(ctx, p.blocks, doc.Link, w)
+		_, err = CopyDocument(ctx, p, doc.Link, w)
 	}
 	if errors.Is(err, ErrNoBytes) {
 		return doc, fmt.Errorf("proof: %w", err)
@@ -163,22 +194,4 @@ func (p *Proof) Document(ctx context.Context, root cid.Cid, path string, w io.Wr
 		return Document{}, fmt.Errorf("proof: %w", err)
 	}
 	return doc, nil
-}
-
-// proofBlocks are IPFS blocks by CID, all of them checked.
-type proofBlocks map[cid.Cid][]byte
-
-func (p proofBlocks) Put(_ context.Context, blocks ...Block) error {
-	for _, b := range blocks {
-		p[b.CID] = b.Data
-	}
-	return nil
-}
-
-func (p proofBlocks) Get(_ context.Context, c cid.Cid) ([]byte, error) {
-	data, ok := p[c]
-	if !ok {
-		return nil, fmt.Errorf("IPFS block %s is not in it: %w", c, ErrNotFound)
-	}
-	return data, nil
 }

@@ -5,7 +5,38 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	car "github.com/ipld/go-car/v2"
 )
+
+// A file that is changed after it was read proves nothing else than before.
+func TestProofChangesLater(t *testing.T) {
+	ctx := context.Background()
+	m, documents, root := provable(t)
+	var version2 bytes.Buffer
+	must(t, car.WrapV1(bytes.NewReader(proofOf(t, m, root, "large")), &version2))
+	for _, file := range [][]byte{proofOf(t, m, root, "large"), writeCAR(t, m, root), version2.Bytes()} {
+		p, err := ReadProof(ctx, bytes.NewReader(file))
+		must(t, err)
+		var got bytes.Buffer
+		_, err = p.Document(ctx, root, "large", &got)
+		if err != nil || !bytes.Equal(got.Bytes(), documents["large"]) {
+			t.Fatalf("%d bytes, %v", got.Len(), err)
+		}
+		for c := range p.index {
+			i := p.index[c].end - 1
+			file[i] ^= 1
+			if _, err := p.Get(ctx, c); !errors.Is(err, ErrHash) && p.index[c].length > 0 {
+				t.Errorf("%s with a bit flipped: %v", c, err)
+			}
+			file[i] ^= 1
+		}
+		p.car = bytes.NewReader(file[:100])
+		if _, err := p.Document(ctx, root, "large", nil); !errors.Is(err, ErrTruncated) {
+			t.Errorf("cut: %v", err)
+		}
+	}
+}
 
 // A proof may have further roots, which link to nothing, and may be of the root alone.
 func TestProofWithMoreRoots(t *testing.T) {

@@ -58,7 +58,7 @@ func TestDHT(t *testing.T) {
 	must(t, asker.Connect(ctx, peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}))
 	var found peer.AddrInfo
 	await(t, "the pin to be found", func() bool {
-		limited, cancel := context.WithTimeout(ctx, time.Second)
+		limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		all, err := client.FindProviders(limited, o.root)
 		if err != nil || len(all) == 0 {

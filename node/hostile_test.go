@@ -47,7 +47,7 @@ func impatient(t *testing.T, r *Repo, source string) *Remote {
 	src, err := r.Dial(source)
 	must(t, err)
 	t.Cleanup(func() { must(t, src.Close()) })
-	src.patience = 300 * time.Millisecond
+	src.patience, src.begin = 300*time.Millisecond, 600*time.Millisecond
 	return src
 }
 
@@ -136,6 +136,7 @@ func TestSilentBitswapPeer(t *testing.T) {
 			}
 			to := newRepo(t)
 			src := impatient(t, to, addressOf(h))
+			src.begin = 0 // that it has no gateway it says, however long that takes
 			err := within(t, func() error { return to.Fetch(ctx, []*Remote{src}, o.root, nil) })
 			if !errors.Is(err, ErrIncomplete) || !errors.Is(err, dag.ErrNotFound) {
 				t.Errorf("alone: %v", err)
@@ -303,8 +304,10 @@ func TestFetchOfUnknownCodec(t *testing.T) {
 	t.Cleanup(func() { b.Close() })
 	for name, source := range map[string]string{"CAR": srv.URL, "bitswap": addressOf(h)} {
 		to := newRepo(t)
-		src := impatient(t, to, source)
-		err := within(t, func() error { return to.Fetch(ctx, []*Remote{src}, root.CID, nil) })
+		src, err := to.Dial(source)
+		must(t, err)
+		t.Cleanup(func() { must(t, src.Close()) })
+		err = within(t, func() error { return to.Fetch(ctx, []*Remote{src}, root.CID, nil) })
 		if !errors.Is(err, ErrIncomplete) || !errors.Is(err, dag.ErrUnsupported) {
 			t.Errorf("%s: %v", name, err)
 		}

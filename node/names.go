@@ -81,9 +81,26 @@ func (r *Repo) PutName(name string, record []byte) error {
 // Name returns the record of a name, which may be written as any CID or peer id. It
 // is checked again. The error wraps ErrNoName if there is none that is valid now.
 func (r *Repo) Name(name string) (Name, error) {
+	n, err := r.HeldName(name)
+	if err == nil && time.Now().After(n.Expires) {
+		err = fmt.Errorf("%s: %w", name, ipns.ErrExpiredRecord)
+	}
+	if errors.Is(err, ErrName) || errors.Is(err, ipns.ErrExpiredRecord) {
+		err = fmt.Errorf("%w: %w", ErrNoName, err)
+	}
+	if err != nil {
+		return Name{}, err
+	}
+	return n, nil
+}
+
+// HeldName returns the record of a name as it is held, also if its time has passed: what it
+// says, the owner of the name's key said once. Its signature is checked again. The error
+// wraps ErrNoName if there is none, ErrName if what is held is none: it is damaged.
+func (r *Repo) HeldName(name string) (Name, error) {
 	id, err := parseName(name)
 	if err != nil {
-		return Name{}, fmt.Errorf("%w: %w", ErrNoName, err)
+		return Name{}, fmt.Errorf("%w: %v", ErrNoName, err)
 	}
 	data, err := r.Record(nameKind, id.String())
 	if err != nil {
@@ -96,8 +113,8 @@ func (r *Repo) Name(name string) (Name, error) {
 	if err == nil {
 		err = ipns.ValidateWithName(rec, id)
 	}
-	if err != nil {
-		return Name{}, fmt.Errorf("%w: %s: %w", ErrNoName, name, err)
+	if err != nil && !errors.Is(err, ipns.ErrExpiredRecord) {
+		return Name{}, fmt.Errorf("%w: %s: %w", ErrName, name, err)
 	}
 	return newName(id, rec, data)
 }

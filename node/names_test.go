@@ -118,6 +118,12 @@ func TestNameGoesForward(t *testing.T) {
 	if _, err := r.Name(o.name); !errors.Is(err, ErrNoName) {
 		t.Errorf("an expired record: %v", err)
 	}
+	if n, err := r.HeldName(o.name); err != nil || n.Sequence != 8 {
+		t.Errorf("what it said: %+v, %v", n, err)
+	}
+	if _, err := r.HeldName("example.org"); !errors.Is(err, ErrNoName) || errors.Is(err, ErrName) {
+		t.Errorf("of what is no name nothing is held, and nothing is damaged: %v", err)
+	}
 	if err := r.PutName(o.name, o.sign(someValue, 7, time.Hour, 0)); !errors.Is(err, ErrOlderName) {
 		t.Errorf("before an expired record: %v", err)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,25 +44,16 @@ type Remote struct {
 	peer   *remotePeer // over libp2p
 	// said is the peer id in the last answer, over HTTP; nil if none is looked for.
 	said *atomic.Pointer[peer.ID]
-	// patience is how long it may be silent or slow; stallTimeout if 0.
-	patience time.Duration
-	close    func() error
+	// patience is how long it may be silent or slow, and begin how long it may take until
+	// it begins to answer; stallTimeout, and as long as it takes to dial beside, if 0.
+	patience, begin time.Duration
+	close           func() error
 }
 
-func (r *Remote) stall() time.Duration {
-	if r.patience == 0 {
-		return stallTimeout
-	}
-	return r.patience
-}
+func (r *Remote) stall() time.Duration { return cmp.Or(r.patience, stallTimeout) }
 
 // answer bounds how long it may take until it begins to answer.
-func (r *Remote) answer() time.Duration {
-	if r.patience == 0 {
-		return dialTimeout + stallTimeout
-	}
-	return 2 * r.patience
-}
+func (r *Remote) answer() time.Duration { return cmp.Or(r.begin, dialTimeout+stallTimeout) }
 
 // Dial prepares a source: the URL of a gateway, or a multiaddr that ends in
 // /p2p/<peer id>, to which this repository's peer id and swarm key are shown. The

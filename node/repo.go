@@ -83,7 +83,7 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	if err := checkVacant(dir); err != nil {
 		return nil, fmt.Errorf("create repository in %s: %w", dir, err)
 	}
@@ -107,7 +107,7 @@ func Create(ctx context.Context, dir string) (*Repo, error) {
 	if err := durable.WriteFile(filepath.Join(dir, versionFile), version, 0o600); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	if err := lock.Close(); err != nil {
+	if err := unlock(lock); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	return Open(ctx, dir)
@@ -208,7 +208,7 @@ func (r *Repo) Close() error {
 	if r.Blocks != nil {
 		err = r.Blocks.Close()
 	}
-	return errors.Join(err, r.lock.Close())
+	return errors.Join(err, unlock(r.lock))
 }
 
 // BeginKeeping calls Keeping.
@@ -246,6 +246,12 @@ func acquire(dir string) (*os.File, error) {
 	f.Truncate(0)
 	fmt.Fprintln(f, os.Getpid())
 	return f, nil
+}
+
+// unlock releases the lock at once. Where the file is only closed, a process that was forked
+// meanwhile has the lock still, until it executes a program.
+func unlock(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
 }
 
 // ReadFile returns a file of the repository, or an error that wraps fs.ErrNotExist.

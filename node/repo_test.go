@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,19 @@ func TestRepositoryLock(t *testing.T) {
 	}
 	must(t, cmd.Process.Kill())
 	cmd.Wait() // killed
+	again, err := Open(ctx, r.Dir())
+	must(t, err)
+	must(t, again.Close())
+}
+
+// A process that was forked while a repository was open, and has not executed a program yet,
+// does not keep it locked.
+func TestLockEndsWithClose(t *testing.T) {
+	r := newRepo(t)
+	inherited, err := syscall.Dup(int(r.lock.Fd()))
+	must(t, err)
+	defer syscall.Close(inherited)
+	must(t, r.Close())
 	again, err := Open(ctx, r.Dir())
 	must(t, err)
 	must(t, again.Close())

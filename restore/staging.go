@@ -124,8 +124,12 @@ func (st *staging) checkOurs() error {
 	return nil
 }
 
-// release ends the use of the folder and leaves it as it is.
-func (st *staging) release() { st.lock.Close() }
+// release ends the use of the folder and leaves it as it is. It ends the lock too where a
+// process was forked meanwhile, which has the folder open until it executes a program.
+func (st *staging) release() {
+	syscall.Flock(int(st.lock.Fd()), syscall.LOCK_UN)
+	st.lock.Close()
+}
 
 // remove deletes the folder with whatever documents are still in it. The mark goes
 // last, so that what a kill leaves is still known to be ours.

@@ -20,11 +20,13 @@ var ErrArchive = errors.New("not an archive of a save point")
 // tlog-proof with the log entry in its extra line. Where documents of it were erased and
 // are not here, their IPFS blocks are left out, and there is one more root: a raw block with
 // the proof of the log entry that says so or, of several, the list of links to these. The
-// error wraps dag.ErrUnsupported if the list is too long for an IPFS block.
+// proofs are such as others believe: the error wraps anchor.ErrNoQuorum, and nothing is
+// written, as long as no quorum of witnesses has seen an entry. It wraps dag.ErrUnsupported
+// if the list is too long for an IPFS block.
 func (b *Bank) Export(ctx context.Context, s Savepoint, w io.Writer) error {
 	a, err := b.archive(ctx, s)
 	if err == nil {
-		err = dag.WritePartialCAR(ctx, w, a, a.without, a.roots...)
+		err = a.write(ctx, w)
 	}
 	if err != nil {
 		return fmt.Errorf("export %s: %w", s.CID, err)
@@ -42,7 +44,11 @@ type archive struct {
 
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
-	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(s.Proof))}
+	proof, err := b.publicProof(ctx, s)
+	if err != nil {
+		return a, err
+	}
+	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(proof))}
 	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
 	if err != nil || len(erased) == 0 {
 		return a, err
@@ -71,6 +77,10 @@ func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 	return a, err
 }
 
+func (a archive) write(ctx context.Context, w io.Writer) error {
+	return dag.WritePartialCAR(ctx, w, a, a.without, a.roots...)
+}
+
 func (a *archive) put(block dag.Block) cid.Cid {
 	a.more[block.CID] = block.Data
 	return block.CID
@@ -88,8 +98,8 @@ func (a archive) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 // of the archive is believed: the proof must verify, the manifest agree with its
 // entry, the DAG be complete and canonical. The head in the proof must not contradict
 // what is known of the log here, nor be older than the floor of the policy, unless the
-// copy of the log that is held here extends it; see [Bank.Fetch] for who asks for the
-// latest save point. The error wraps ErrArchive, dag.ErrTruncated, dag.ErrHash,
+// copy of the log that is held here extends it; what is read of the log later must extend
+// it. See [Bank.Fetch] for who asks for the latest save point. The error wraps ErrArchive, dag.ErrTruncated, dag.ErrHash,
 // anchor.ErrUntrusted, anchor.ErrFork, anchor.ErrRollback and others; nothing is kept then
 // but unpinned IPFS blocks.
 func (b *Bank) Import(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
@@ -112,62 +122,76 @@ func (b *Bank) importFile(ctx context.Context, r io.Reader, policy *anchor.Polic
 // importArchive is Import with one more judge, who is asked before anything is kept.
 func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received), judge func(Savepoint, archived) error) (Savepoint, dag.Totals, error) {
 	defer b.repo.Blocks.Hold().Release()
-	s, err := b.readArchive(ctx, r, policy, progress)
+	s, more, err := b.readArchive(ctx, r, policy, progress)
 	if err != nil {
 		return Savepoint{}, dag.Totals{}, err
 	}
-	shown, err := b.openArchived(ctx, s)
+	shown, err := b.openArchived(ctx, s, more)
 	if err != nil {
 		return Savepoint{}, dag.Totals{}, b.advise(err)
 	}
-	return b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
+	s, erased, err := b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
+	if err == nil {
+		err = b.rememberArchived(shown)
+	}
+	return s, erased, err
 }
 
-// readArchive puts the IPFS blocks of an archive and proves its save point.
-func (b *Bank) readArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, error) {
+// readArchive puts the IPFS blocks of an archive and proves its save point. It also returns
+// the heads that prove what was erased.
+func (b *Bank) readArchive(ctx context.Context, r io.Reader, policy *anchor.Policy, progress func(dag.Received)) (Savepoint, []anchor.Head, error) {
 	car, err := dag.ReadCAR(r)
 	if err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, nil, err
 	}
 	if len(car.Roots) < 2 {
-		return Savepoint{}, fmt.Errorf("%w: %d roots, not 2 or more", ErrArchive, len(car.Roots))
+		return Savepoint{}, nil, fmt.Errorf("%w: %d roots, not 2 or more", ErrArchive, len(car.Roots))
 	}
 	// What is here already is read, so that the archive heals what is damaged.
 	sink := &countingSink{store: b.repo.Blocks}
 	if _, err := car.CopyDAG(ctx, sink, car.Roots, progress); err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, nil, err
 	}
 	manifest, proofCID := car.Roots[0], car.Roots[1]
 	proof, err := b.repo.Blocks.Get(ctx, proofCID)
 	if err != nil {
-		return Savepoint{}, asTruncated(err)
+		return Savepoint{}, nil, asTruncated(err)
 	}
 	s, err := b.openAnyProof(policy, proof)
 	if err != nil {
-		return Savepoint{}, err
+		return Savepoint{}, nil, err
 	}
 	if s.CID != manifest {
-		return Savepoint{}, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
+		return Savepoint{}, nil, fmt.Errorf("%w: the proof is of %s, the archive of %s", entry.ErrContradiction, s.CID, manifest)
 	}
-	return s, b.importErasures(ctx, s, car.Roots[2:])
+	heads, err := b.importErasures(ctx, s, car.Roots[2:])
+	return s, heads, err
 }
 
-// importErasures keeps the proofs of what was erased that came with an archive.
-func (b *Bank) importErasures(ctx context.Context, s Savepoint, roots []cid.Cid) error {
+// importErasures keeps the proofs of what was erased that came with an archive, and returns
+// their heads.
+func (b *Bank) importErasures(ctx context.Context, s Savepoint, roots []cid.Cid) ([]anchor.Head, error) {
 	p, err := b.policy(s.Origin)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error {
-		said, _, err := openErasure(p, proof)
+	var heads []anchor.Head
+	err = erasuresAt(ctx, b.repo.Blocks, roots, func(proof []byte) error {
+		r, err := anchor.VerifyProof(p, proof)
+		if err != nil {
+			return err
+		}
+		said, err := erasureOf(p, r)
 		if err == nil {
 			err = ofInstance(said, s.Entry)
 		}
 		if err != nil {
 			return err
 		}
+		heads = append(heads, r.Head)
 		return b.putErasure(p, proof)
 	})
+	return heads, err
 }
 
 // ofInstance refuses an entry of another instance than a save point of the same log.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -13,20 +12,22 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 )
 
-// archived is what the proof in an archive shows of the log, and what is known here of it.
+// archived is what the proofs in an archive show of the log, and what is known here of it.
 type archived struct {
 	policy *anchor.Policy
-	view   *anchor.View // of the proof's head, without tiles
+	view   *anchor.View // of the head in the save point's proof, without tiles
 	last   bool         // whether the save point's entry is the newest of that head
 	newest int64        // the size of the largest head that is known here
+	beyond anchor.Head  // the largest of the proofs' heads that the copy held here does not extend
 }
 
-// openArchived compares the head in the proof of an archive with what is known of the log:
-// the copy held here, the head seen before, the floor of the policy. An archive has no
-// tiles, so what is larger than all of these cannot be compared with them. The error is an
-// anchor.ErrFork, with its evidence, or an anchor.ErrRollback: the head is older than the
-// floor, and there is no copy that shows that it belongs to the same history.
-func (b *Bank) openArchived(ctx context.Context, s Savepoint) (archived, error) {
+// openArchived compares the heads in the proofs of an archive, that of the save point and
+// those of what was erased, with what is known of the log: the copy held here, the heads
+// seen before, the floor of the policy. An archive has no tiles, so what is larger than all
+// of these cannot be compared with them. The error is an anchor.ErrFork, with its evidence,
+// or an anchor.ErrRollback: the head is older than the floor, and there is no copy that
+// shows that it belongs to the same history.
+func (b *Bank) openArchived(ctx context.Context, s Savepoint, erasures []anchor.Head) (archived, error) {
 	p, err := b.policy(s.Origin)
 	if err != nil {
 		return archived{}, err
@@ -35,44 +36,34 @@ func (b *Bank) openArchived(ctx context.Context, s Savepoint) (archived, error) 
 	if err != nil {
 		return archived{}, err
 	}
-	if b.ledger != nil && s.Origin == b.Origin() && b.LogError() == nil {
-		if err := b.ledger.has(ctx, r.Head); err != nil {
-			return archived{}, err
-		}
-	}
 	v, err := anchor.OpenViewAt(ctx, noTiles{}, p.KeyOnly(), r.Head.Checkpoint)
 	if err != nil {
 		return archived{}, err
 	}
-	a := archived{policy: p, view: v, last: r.Index == r.Head.Size-1}
-	seen, ok, err := b.seen(p)
-	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
-		return a, err
+	known, _, err := b.known(ctx, p) // verify tells of what is damaged
+	if err != nil {
+		return archived{}, err
 	}
-	if ok {
-		a.newest = seen.Size
-		if seen.Size <= r.Head.Size {
-			if err := v.Extends(ctx, seen); mustStop(err) {
+	a := archived{policy: p, view: v, last: r.Index == r.Head.Size-1, newest: known.size()}
+	extended := false
+	for i, h := range append([]anchor.Head{r.Head}, erasures...) {
+		if b.ledger != nil && s.Origin == b.Origin() && b.LogError() == nil {
+			if err := b.ledger.has(ctx, h); err != nil {
 				return a, err
 			}
 		}
+		has, err := known.has(ctx, p, h)
+		if err != nil {
+			return a, err
+		}
+		if i == 0 {
+			extended = has
+		}
+		if !has && h.Size > a.beyond.Size {
+			a.beyond = h
+		}
 	}
-	held, err := b.view(ctx, p)
-	if err == nil {
-		a.newest = max(a.newest, held.Head().Size)
-		err = held.Extends(ctx, r.Head)
-	}
-	switch {
-	case err == nil: // the copy has been compared with the floor
-		return a, nil
-	case ctx.Err() != nil:
-		return a, ctx.Err()
-	case errors.Is(err, anchor.ErrFork):
-		return a, err
-	case !errors.Is(err, anchor.ErrRollback) && !errors.Is(err, ErrNotFound) && !unreadable(err):
-		return a, err
-	}
-	if p.Floor != nil {
+	if p.Floor != nil && !extended { // the copy has been compared with it
 		floor := anchor.Head{Origin: p.Origin, Size: p.Floor.N, RootHash: p.Floor.Hash}
 		if err := v.Extends(ctx, floor); mustStop(err) {
 			return a, fmt.Errorf("floor of the trust policy: %w", err)
@@ -90,7 +81,7 @@ func (noTiles) ReadEndpoint(_ context.Context, path string) ([]byte, error) {
 
 // fetchArchive takes a save point out of an archive.
 func (b *Bank) fetchArchive(ctx context.Context, ref Ref, o FetchOptions, path string) (Fetched, error) {
-	f, err := os.Open(path)
+	f, err := node.OpenFile(path)
 	if err != nil {
 		return Fetched{}, err
 	}

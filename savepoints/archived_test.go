@@ -194,7 +194,11 @@ func TestArchivesOfOneEntry(t *testing.T) {
 	take(t, b, smallState(1), "p")
 	fork := openBank(t, copyBank(t, b))
 	first := archived(t, b, take(t, b, smallState(2), "p"))
-	second := archived(t, fork, take(t, fork, smallState(3), "p"))
+	took := take(t, fork, smallState(3), "p")
+	take(t, fork, smallState(4), "p")
+	// Its proof is to be under another head than that of the first: heads of one size tell.
+	must(t, os.Remove(receiptFiles(t, fork)[1]))
+	second := archived(t, reopen(t, fork), took)
 	to, p := reader(t, b)
 	_, err := fetch(to, savepoints.Ref{Policy: "p"}, p, first)
 	must(t, err)

@@ -1,14 +1,12 @@
 package savepoints
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
@@ -40,10 +38,13 @@ type AuditReport struct {
 	// From is the first entry that was read; those before it were audited earlier, up to
 	// a head that this one extends.
 	From int64
+	// EarlierErr is why what an earlier audit left could not be used, or no more of it than
+	// the head: all entries were read then. It is nil if it could, or if there was none.
+	EarlierErr error
 	// Of the entries read: those that anchor a save point, those of other types, and
 	// those of types that are not known here.
 	Savepoints, Others, Unknown int64
-	// Of all save points: those held, whose manifests and receipts were compared with
+	// Of the log's save points: those held, whose manifests and receipts were compared with
 	// their entries; of the others those that the log says are retired, and the rest.
 	Held, Retired, Absent int64
 	// Findings are the first maxFindings of what is wrong; Wrong counts all.
@@ -88,8 +89,13 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	if err != nil {
 		return AuditReport{}, err
 	}
+	// Before the head too: what comes meanwhile may be newer than that.
+	before, err := b.repo.Records(receiptKind)
+	if err != nil {
+		return AuditReport{}, err
+	}
 	// Before the log, which then has all heads that are on the topic.
-	t, err := auditTopic(ctx, o, earlier)
+	t, err := auditTopic(ctx, o, earlier.topic)
 	defer t.stop()
 	if err != nil {
 		return AuditReport{}, err
@@ -99,7 +105,7 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	if err != nil {
 		return r, err
 	}
-	a := &audit{b: b, v: v, r: &r, topic: t}
+	a := &audit{b: b, v: v, r: &r, topic: t, before: before}
 	err = a.resume(ctx, earlier)
 	if err == nil {
 		err = a.sightings(ctx)
@@ -111,7 +117,8 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 		return r, fmt.Errorf("audit of log %s: %w", o.Policy.Origin, err)
 	}
 	if r.Wrong > 0 {
-		return r, fmt.Errorf("%w: %s: %d findings, the first: entry %d: %w", ErrAudit, o.Policy.Origin, r.Wrong, r.Findings[0].Index, r.Findings[0].Err)
+		gravest := r.Findings[max(0, slices.IndexFunc(r.Findings, func(f Finding) bool { return mustStop(f.Err) }))]
+		return r, fmt.Errorf("%w: %s: %d findings, such as entry %d: %w", ErrAudit, o.Policy.Origin, r.Wrong, gravest.Index, gravest.Err)
 	}
 	return r, a.save()
 }
@@ -155,72 +162,20 @@ type audit struct {
 	r       *AuditReport
 	history *entry.History
 	topic   *topicReading
-}
-
-const (
-	auditKind    = "audits"
-	auditVersion = 2
-)
-
-// auditRecord is what an audit leaves for the next one: JSON.
-type auditRecord struct {
-	Version    int            `json:"v"`
-	Checkpoint string         `json:"checkpoint"` // the head that was audited
-	History    *entry.History `json:"history"`    // what the entries up to it say
-	// Topic is how far the policy's topic was compared.
-	Topic *topicRecord `json:"topic,omitempty"`
-
-	head anchor.Head // the checkpoint's
-}
-
-// earlierAudit returns what an earlier audit left; nil if there is none, or it is of no
-// use, or not wanted.
-func (b *Bank) earlierAudit(o AuditOptions) (*auditRecord, error) {
-	if o.Restart {
-		return nil, nil
-	}
-	data, err := b.repo.Record(auditKind, LogID(o.Policy.Origin))
-	if err != nil || data == nil {
-		return nil, err
-	}
-	var rec auditRecord
-	if err := json.Unmarshal(data, &rec); err != nil || rec.Version != auditVersion || rec.History == nil {
-		return nil, nil // damaged, or of an older version: from the beginning
-	}
-	if rec.head, err = anchor.VerifyCheckpoint(o.Policy.KeyOnly(), []byte(rec.Checkpoint)); err != nil {
-		return nil, nil
-	}
-	return &rec, nil
+	before  []string // the keys of the receipts that were here before the log was read; sorted
 }
 
 // auditTopic reads the policy's topic from where an earlier audit read it, or from its
 // beginning: the heads up to there are not known to be extended otherwise.
-func auditTopic(ctx context.Context, o AuditOptions, earlier *auditRecord) (*topicReading, error) {
+func auditTopic(ctx context.Context, o AuditOptions, from topicRecord) (*topicReading, error) {
 	if o.Policy.Topic == nil {
 		return nil, nil
-	}
-	var from topicRecord
-	if earlier != nil && earlier.Topic != nil {
-		from = *earlier.Topic
 	}
 	t := newTopicReading(o.Policy, from)
 	t.heads = map[headKey]anchor.Head{}
 	t.start(ctx, auditTopicTimeout, func() error { return nil })
 	<-t.done // ctx ends it too
 	return t, ctx.Err()
-}
-
-// resume takes up what an earlier audit left. The head must extend the one of then.
-func (a *audit) resume(ctx context.Context, earlier *auditRecord) error {
-	a.history = entry.NewHistory(a.v.Head().Origin)
-	if earlier == nil {
-		return nil
-	}
-	if err := a.v.Extends(ctx, earlier.head); err != nil {
-		return fmt.Errorf("audit: the head that was audited last: %w", err)
-	}
-	a.history, a.r.From = earlier.History, earlier.head.Size
-	return nil
 }
 
 // sightings requires that the head extends every head on the ledger.
@@ -237,18 +192,6 @@ func (a *audit) sightings(ctx context.Context) error {
 		a.r.Ledger.Heads++
 	}
 	return nil
-}
-
-func (a *audit) save() error {
-	rec := auditRecord{Version: auditVersion, Checkpoint: string(a.v.Head().Checkpoint), History: a.history}
-	if a.topic != nil {
-		rec.Topic = &a.topic.record
-	}
-	data, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	return a.b.repo.PutRecord(auditKind, LogID(a.v.Head().Origin), data)
 }
 
 func (a *audit) run(ctx context.Context) error {
@@ -287,19 +230,22 @@ func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 	origin, size := a.v.Head().Origin, a.v.Head().Size
 	bundle, entries := int64(-1), []anchor.Entry(nil)
 	err = a.b.receipts(ctx, func(s Savepoint, err error) (bool, error) {
-		if err == nil && s.Origin != origin {
+		if s.Origin != origin {
 			return true, nil
 		}
 		if err != nil {
 			a.r.found(s.LogIndex, err)
 			return true, nil
 		}
+		if s.LogIndex >= size {
+			if _, here := slices.BinarySearch(a.before, receiptKey(origin, s.LogIndex)); here {
+				a.r.found(s.LogIndex, a.beyond(s))
+			}
+			return true, nil
+		}
 		held++
 		if _, retired := a.history.Retired(s.Entry.Policy, s.Entry.Sequence); retired {
 			a.r.Retired--
-		}
-		if s.LogIndex >= size {
-			return true, nil // newer than the head that is audited
 		}
 		if n := s.LogIndex / anchor.BundleWidth; n != bundle {
 			if entries, err = a.v.Bundle(ctx, n); err != nil {
@@ -308,68 +254,40 @@ func (a *audit) receipts(ctx context.Context) (held int64, err error) {
 			bundle = n
 		}
 		if err := a.compare(ctx, s, entries[s.LogIndex%anchor.BundleWidth]); err != nil {
-			a.r.found(s.LogIndex, err)
+			a.r.found(s.LogIndex, a.b.advise(err))
 		}
 		return true, ctx.Err()
 	})
 	return held, err
 }
 
-// compare compares a save point with its entry: the receipt's proof was verified when it
-// was read.
-func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error {
-	_, proven, err := anchor.ProofRecord(s.Proof)
+// beyond says of a save point whose entry is not in the log that is audited, although it is
+// held, that the log was rolled back.
+func (a *audit) beyond(s Savepoint) error {
+	p, err := a.b.receiptPolicy(s.Origin)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(proven, e.Record) {
-		return fmt.Errorf("%w: the receipt proves another entry", anchor.ErrFork)
+	r, err := then(a.b, p, func(p *anchor.Policy) (anchor.ProofResult, error) { return anchor.VerifyProof(p, s.Proof) })
+	if err != nil {
+		return err
 	}
-	s, err = a.b.withManifest(ctx, s)
+	return &anchor.RollbackError{Old: r.Head, New: a.v.Head()}
+}
+
+// compare compares a save point with its entry: the receipt's proof was verified when it
+// was read.
+func (a *audit) compare(ctx context.Context, s Savepoint, e anchor.Entry) error {
+	if err := isProven(ctx, s, a.v, e); err != nil {
+		return err
+	}
+	s, err := a.b.withManifest(ctx, s)
 	if err != nil {
 		return err
 	}
 	m := s.Manifest
 	if m.Parent != nil && m.Parent.Sequence >= m.Sequence {
 		return fmt.Errorf("%w: sequence %d has a parent of sequence %d", entry.ErrContradiction, m.Sequence, m.Parent.Sequence)
-	}
-	return nil
-}
-
-// LogEntry is an entry of a log, as a person wants to see it.
-type LogEntry struct {
-	Index int64
-	Entry entry.Entry // nil if it is of a type that is not known here, or broken
-	Err   error       // why there is none
-	// Policy is the policy's id where it is the anchor of a save point of which the
-	// bank holds the manifest.
-	Policy string
-}
-
-// LogEntries calls f for the entries of the bank's copy of a log, from index from on.
-// The error wraps ErrUsage if from is negative.
-func (b *Bank) LogEntries(ctx context.Context, p *anchor.Policy, from int64, f func(LogEntry) error) error {
-	if from < 0 {
-		return fmt.Errorf("%w: entries are counted from 0, not %d", ErrUsage, from)
-	}
-	v, err := b.with(p).view(ctx, p)
-	if err != nil {
-		return err
-	}
-	for e, err := range v.Entries(ctx, from) {
-		if err != nil {
-			return err
-		}
-		out := LogEntry{Index: e.Index}
-		out.Entry, out.Err = entry.Decode(e.Record)
-		if s, ok := out.Entry.(*entry.Savepoint); ok && out.Err == nil {
-			if m, err := dag.ReadManifest(ctx, b.repo.Blocks, s.Savepoint); err == nil {
-				out.Policy = m.Policy.ID
-			}
-		}
-		if err := f(out); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -153,7 +154,10 @@ func TestAuditResumes(t *testing.T) {
 		t.Fatalf("%+v %v", r, err)
 	}
 	must(t, b.Repo().PutRecord("audits", savepoints.LogID(p.Origin), []byte("damaged")))
-	if r, err = b.Audit(ctx, o); err != nil || r.From != 0 || r.Savepoints != 4 {
+	if r, err = b.Audit(ctx, o); err != nil || r.From != 0 || r.Savepoints != 4 || r.EarlierErr == nil {
+		t.Fatalf("%+v %v", r, err)
+	}
+	if r, err = b.Audit(ctx, o); err != nil || r.From != 4 || r.EarlierErr != nil {
 		t.Fatalf("%+v %v", r, err)
 	}
 	// A save point whose manifest is gone, and a receipt of another entry.
@@ -163,5 +167,116 @@ func TestAuditResumes(t *testing.T) {
 	damageBlock(t, b, data)
 	if r, err = b.Audit(ctx, o); !errors.Is(err, savepoints.ErrAudit) || r.Wrong != 1 || r.Findings[0].Index != 0 {
 		t.Errorf("%+v %v", r.Findings, err)
+	}
+}
+
+// What an audit left binds the next one as far as it can be read: its head, also where
+// nothing else of it can.
+func TestAuditOfDamagedRecord(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	fork := openBank(t, copyBank(t, b))
+	take(t, b, smallState(2), "p")
+	take(t, fork, smallState(3), "p")
+	take(t, fork, smallState(4), "p")
+	p := policyOf(t, b)
+	o := savepoints.AuditOptions{FetchOptions: savepoints.FetchOptions{Policy: p}}
+	_, err := b.Audit(ctx, o)
+	must(t, err)
+	record, err := b.Repo().Record("audits", savepoints.LogID(p.Origin))
+	must(t, err)
+	for what, damage := range map[string][2]string{
+		"version": {`"v":2`, `"v":3`}, "history": {`"Policies":`, `"Policy":`}, "form": {`"v":2`, `"v":"2"`},
+	} {
+		damaged := strings.Replace(string(record), damage[0], damage[1], 1)
+		must(t, b.Repo().PutRecord("audits", savepoints.LogID(p.Origin), []byte(damaged)))
+		must(t, fork.Repo().PutRecord("audits", savepoints.LogID(p.Origin), []byte(damaged)))
+		if r, err := b.Audit(ctx, o); err != nil || r.From != 0 || r.EarlierErr == nil {
+			t.Errorf("%s: %+v %v", what, r, err)
+		}
+		if _, err := fork.Audit(ctx, o); !errors.Is(err, anchor.ErrFork) {
+			t.Errorf("%s, another history: %v", what, err)
+		}
+	}
+}
+
+// After the log's key was replaced an audit goes on where the last one ended.
+func TestAuditResumesAfterRotation(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(0), "p")
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	o := savepoints.AuditOptions{FetchOptions: savepoints.FetchOptions{Policy: p, Sources: []string{url}}}
+	r, err := to.Audit(ctx, o)
+	must(t, err)
+	before := r.Head.Size
+	rotated, to, next := withNewKey(t, b, to)
+	_, url = countedGateway(t, rotated)
+	o.Policy, o.Sources = next, []string{url}
+	if r, err = to.Audit(ctx, o); err != nil || r.From != before || r.EarlierErr != nil {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// A save point that is held and lies beyond the copy of its log was not compared with it.
+func TestAuditOfShortCopy(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	follows(t, to, p, url, 1)
+	imports(t, to, p, archived(t, b, take(t, b, smallState(2), "p")))
+	r, err := to.Audit(ctx, savepoints.AuditOptions{FetchOptions: savepoints.FetchOptions{Policy: p}})
+	if !errors.Is(err, savepoints.ErrAudit) || !errors.Is(err, anchor.ErrRollback) || r.Held != 1 || r.Wrong != 1 || r.Findings[0].Index != 1 {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// An audit that finds another entry than the one that a receipt proves keeps both proofs.
+func TestAuditKeepsEvidence(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	fork := openBank(t, copyBank(t, b))
+	other := archived(t, fork, take(t, fork, smallState(3), "p"))
+	take(t, b, smallState(2), "p")
+	to, p := reader(t, b)
+	imports(t, to, p, other)
+	imports(t, to, p, archived(t, b, take(t, b, smallState(4), "p"))) // its head is the larger one
+	_, url := countedGateway(t, b)
+	o := savepoints.FetchOptions{Policy: p, Sources: []string{url}}
+	r, err := to.Audit(ctx, savepoints.AuditOptions{FetchOptions: o})
+	if !errors.Is(err, savepoints.ErrAudit) || !errors.Is(err, anchor.ErrFork) || r.Wrong != 1 || r.Findings[0].Index != 1 {
+		t.Fatalf("%+v %v", r.Findings, err)
+	}
+	files := evidenceFiles(t, to)
+	if len(files) != 1 {
+		t.Fatalf("evidence %q", files)
+	}
+	text, err := os.ReadFile(files[0])
+	must(t, err)
+	if got, err := anchor.CheckEvidence(p, text); err != nil || got.Kind != anchor.EvidenceEntries || got.Index != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A damaged receipt is of the log and the entry under which it is kept.
+func TestAuditOfDamagedReceipt(t *testing.T) {
+	a, b := initBank(t), initBank(t)
+	take(t, a, smallState(1), "p")
+	imported := archived(t, a, take(t, a, smallState(2), "p"))
+	take(t, b, smallState(3), "p")
+	to, pa := reader(t, a)
+	to, pb := trusting(t, to, b)
+	imports(t, to, pa, imported)
+	damage(t, receiptFiles(t, to)[0], 100)
+	audit := func(p *anchor.Policy, of *savepoints.Bank) (savepoints.AuditReport, error) {
+		_, url := countedGateway(t, of)
+		return to.Audit(ctx, savepoints.AuditOptions{FetchOptions: savepoints.FetchOptions{Policy: p, Sources: []string{url}}})
+	}
+	if r, err := audit(pb, b); err != nil {
+		t.Errorf("the other log: %+v %v", r.Findings, err)
+	}
+	if r, err := audit(pa, a); !errors.Is(err, savepoints.ErrAudit) || r.Wrong != 1 || r.Findings[0].Index != 1 {
+		t.Errorf("its log: %+v %v", r.Findings, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -42,6 +43,7 @@ type Bank struct {
 	following *following
 	keeping   chan struct{} // holds one token while a receipt and its pin come or go
 	copying   *turns        // of who brings the copy of a log up; shared by all views
+	seeing    *sync.Mutex   // held while the head seen of a log is compared and replaced; shared too
 
 	// What follows is set only in a bank with a log of its own.
 	instance [16]byte
@@ -87,7 +89,7 @@ func OpenReader(ctx context.Context, dir string) (*Bank, error) {
 }
 
 func open(ctx context.Context, repo *node.Repo) (*Bank, error) {
-	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1), copying: newTurns()}
+	b := &Bank{repo: repo, store: logStore{repo.Blocks, repo}, policies: map[string]*anchor.Policy{}, taking: make(chan struct{}, 1), keeping: make(chan struct{}, 1), copying: newTurns(), seeing: new(sync.Mutex)}
 	b.replicas = newReplicas(b)
 	b.erasures = newErasures(b)
 	repo.Gone, repo.Needed = b.erasures.gone, b.needed
@@ -251,9 +253,10 @@ func (b *Bank) Head(ctx context.Context, origin string) (anchor.Head, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return h, err
 	}
-	seen, ok, seenErr := b.seen(p)
+	before, seenErr := b.seen(p)
+	seen := before.largest()
 	switch {
-	case ok && (err != nil || seen.Size > h.Size):
+	case seen.Checkpoint != nil && (err != nil || seen.Size > h.Size):
 		return seen, nil
 	case err != nil && seenErr != nil:
 		return h, seenErr

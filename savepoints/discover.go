@@ -116,6 +116,7 @@ var errWithheld = errors.New("entries are not given")
 // newest finds the largest head whose newest entries can be read, and requires that it
 // extends all others and what was seen before.
 func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t *topicReading) (Discovery, error) {
+	before := b.knownSize(ctx, o.Policy)
 	shown, reasons := b.heads(ctx, o, sources)
 	slices.SortStableFunc(shown, func(x, y shownHead) int { return fresherFirst(o.Policy, x, y) })
 	var d Discovery
@@ -160,7 +161,7 @@ func (b *Bank) newest(ctx context.Context, o FetchOptions, sources []*source, t 
 	if err := d.consistent(ctx, best, shown); err != nil {
 		return d, err
 	}
-	if err := b.overtake(ctx, o, best, &d, t); err != nil {
+	if err := b.overtake(ctx, o, best, before, &d, t); err != nil {
 		return d, &sourceError{best.source.Name, err}
 	}
 	return d, d.consistent(ctx, best, shown) // the bank's own log may be the longer one
@@ -225,14 +226,24 @@ func readable(ctx context.Context, h shownHead) error {
 	return err
 }
 
-const seenKind = "seen"
+// knownSize is the size of the largest head of a log that was accepted here before, as far
+// as that can be read.
+func (b *Bank) knownSize(ctx context.Context, p *anchor.Policy) int64 {
+	before, _ := b.seen(p) // whoever compares heads with it tells of that
+	size := before.largest().Size
+	if v, err := b.view(ctx, p); err == nil {
+		return max(size, v.Head().Size)
+	}
+	return size
+}
 
 // overtake compares the best head with what the bank knows of the log, which must not be
 // more, and has it remember this head. A copy of the log that the bank follows is brought
-// up to it. Before that it must extend what the ledger knows. The log that is written here
-// is never moved by what somebody else shows: a head of it that is larger than the own one
-// says that this repository was rolled back, and stops this host.
-func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *Discovery, t *topicReading) error {
+// up to it; one that has grown beyond it only since the sources were asked, when before was
+// known, takes its place. Before that it must extend what the ledger knows. The log that is
+// written here is never moved by what somebody else shows: a head of it that is larger than
+// the own one says that this repository was rolled back, and stops this host.
+func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, before int64, d *Discovery, t *topicReading) error {
 	p := o.Policy
 	if p.Origin == b.Origin() {
 		own, err := b.view(ctx, p)
@@ -253,25 +264,33 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *
 	if err := t.check(ctx, o, best.view); err != nil {
 		return err
 	}
-	seen, ok, err := b.seen(p)
+	seen, err := b.seen(p)
 	if err != nil && !errors.Is(err, ErrDamaged) { // verify tells of that
 		return err
 	}
 	held, heldErr := b.view(ctx, p)
+	newest := best.view
 	if heldErr == nil {
 		// Also where it is the larger one: its tiles tell a fork from an old head.
-		if err := best.view.Succeeds(ctx, held); err != nil {
+		err := best.view.Succeeds(ctx, held)
+		if errors.Is(err, anchor.ErrRollback) && best.view.Head().Size >= before {
+			newest, err = held, held.Extends(ctx, best.view.Head())
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if ok {
-		if err := best.view.Extends(ctx, seen); err != nil {
+	for _, h := range seen.heads() {
+		if err := newest.Extends(ctx, h); err != nil {
 			return err
 		}
 	}
 	switch {
+	case newest == held:
+		d.view, d.Head = held, held.Head()
+		return b.remember(p, d.Head, seen)
 	case errors.Is(heldErr, ErrNotFound) || unreadable(heldErr) && ctx.Err() == nil:
-		return b.remember(d.Head, seen)
+		return b.remember(p, d.Head, seen)
 	case heldErr != nil:
 		return heldErr
 	}
@@ -281,35 +300,5 @@ func (b *Bank) overtake(ctx context.Context, o FetchOptions, best shownHead, d *
 	if v, err := b.view(ctx, p); err == nil && v.Head().Size == d.Head.Size && !anchor.Fresher(p, d.Head, v.Head()) {
 		d.view, d.Head = v, v.Head()
 	}
-	return b.remember(d.Head, seen)
-}
-
-// seen returns the largest head of a log that was accepted here without a copy of the log
-// being kept. The error wraps ErrDamaged, or is the store's own.
-func (b *Bank) seen(p *anchor.Policy) (anchor.Head, bool, error) {
-	data, err := b.repo.Record(seenKind, LogID(p.Origin))
-	if err != nil || data == nil {
-		return anchor.Head{}, false, err
-	}
-	// Under the log's key alone: the witnesses may have been others, and the key too.
-	h, err := anchor.VerifyCheckpoint(p.KeyOnly(), data)
-	for _, e := range b.earlier[p.Origin] {
-		if err == nil {
-			break
-		}
-		if then, thenErr := anchor.VerifyCheckpoint(e.KeyOnly(), data); thenErr == nil {
-			h, err = then, nil
-		}
-	}
-	if err != nil {
-		return anchor.Head{}, false, fmt.Errorf("%w: head of log %s that was seen before: %w", ErrDamaged, p.Origin, err)
-	}
-	return h, true, nil
-}
-
-func (b *Bank) remember(h, seen anchor.Head) error {
-	if h.Size <= seen.Size && seen.Checkpoint != nil {
-		return nil
-	}
-	return b.repo.PutRecord(seenKind, LogID(h.Origin), h.Checkpoint)
+	return b.remember(p, d.Head, seen)
 }

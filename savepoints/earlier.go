@@ -76,16 +76,27 @@ func (b *Bank) accepting(p *anchor.Policy, h anchor.Head) *anchor.Policy {
 	return p
 }
 
-// openHeld is openProof of a proof that was received before: p may have been another then.
-func (b *Bank) openHeld(p *anchor.Policy, proof []byte) (Savepoint, error) {
-	s, err := openProof(p, proof)
+// then opens what was accepted here before: p may have been another then.
+func then[T any](b *Bank, p *anchor.Policy, open func(*anchor.Policy) (T, error)) (T, error) {
+	found, err := open(p)
 	for _, e := range b.earlier[p.Origin] {
 		if err == nil {
 			break
 		}
-		if then, thenErr := openProof(e, proof); thenErr == nil {
-			s, err = then, nil
+		if was, thenErr := open(e); thenErr == nil {
+			found, err = was, nil
 		}
 	}
-	return s, err
+	return found, err
+}
+
+// openHeld is openProof of a proof that was received before.
+func (b *Bank) openHeld(p *anchor.Policy, proof []byte) (Savepoint, error) {
+	return then(b, p, func(p *anchor.Policy) (Savepoint, error) { return openProof(p, proof) })
+}
+
+// headThen verifies a head that was accepted before, under the log's key alone: the witnesses
+// may have been others.
+func (b *Bank) headThen(p *anchor.Policy, signed []byte) (anchor.Head, error) {
+	return then(b, p, func(p *anchor.Policy) (anchor.Head, error) { return anchor.VerifyCheckpoint(p.KeyOnly(), signed) })
 }

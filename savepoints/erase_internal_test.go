@@ -76,7 +76,7 @@ func TestEraseWhileOthersAreVerified(t *testing.T) {
 	b, p, err := ours.Trust(policy)
 	must(err)
 
-	read, err := b.readArchive(ctx, bytes.NewReader(archive), p, nil)
+	read, _, err := b.readArchive(ctx, bytes.NewReader(archive), p, nil)
 	must(err)
 	src := &hooked{Source: b.repo.Blocks, block: dag.RawBlock([]byte(chunk)).CID, then: func() {
 		if _, err := ours.Erase(ctx, s.Savepoint, "a"); err != nil {
@@ -138,7 +138,7 @@ func TestErasureOfAnotherInstance(t *testing.T) {
 	for _, good := range []bool{false, true} {
 		block := dag.RawBlock(proofs[good])
 		must(b.repo.Blocks.Put(ctx, block))
-		if err := b.importErasures(ctx, s.Savepoint, []cid.Cid{block.CID}); (err == nil) != good {
+		if _, err := b.importErasures(ctx, s.Savepoint, []cid.Cid{block.CID}); (err == nil) != good {
 			t.Errorf("in an archive, good %t: %v", good, err)
 		}
 		must(b.putErasure(b.own, proofs[good]))

@@ -348,12 +348,12 @@ func TestProveErased(t *testing.T) {
 		proof2, _, err := b.RawProof(ctx, list(t, b)[1])
 		must(t, err)
 		must(t, dag.WriteProofWithout(ctx, &other, b.Repo().Blocks, s.CID, path, func(cid.Cid) bool { return true }, dag.RawBlock(proof), dag.RawBlock(proof2)))
-		if _, err := savepoints.VerifyProofFile(ctx, p, &other, path, nil); !errors.Is(err, savepoints.ErrArchive) {
+		if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(other.Bytes()), path, nil); !errors.Is(err, savepoints.ErrArchive) {
 			t.Errorf("%s with another entry: %v", path, err)
 		}
 		var without bytes.Buffer
 		must(t, dag.WriteProofWithout(ctx, &without, b.Repo().Blocks, s.CID, path, func(cid.Cid) bool { return true }, dag.RawBlock(proof)))
-		if _, err := savepoints.VerifyProofFile(ctx, p, &without, path, nil); !errors.Is(err, dag.ErrTruncated) {
+		if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(without.Bytes()), path, nil); !errors.Is(err, dag.ErrTruncated) {
 			t.Errorf("%s without the entry: %v", path, err)
 		}
 	}

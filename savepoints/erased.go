@@ -39,15 +39,21 @@ func openErasure(p *anchor.Policy, proof []byte) (*entry.Erase, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	e, err := erasureOf(p, r)
+	return e, r.Index, err
+}
+
+// erasureOf reads the entry of a log that was proven.
+func erasureOf(p *anchor.Policy, r anchor.ProofResult) (*entry.Erase, error) {
 	said, err := entry.Decode(r.Record)
 	if err != nil {
-		return nil, 0, fmt.Errorf("entry %d: %w", r.Index, err)
+		return nil, fmt.Errorf("entry %d: %w", r.Index, err)
 	}
 	e, ok := said.(*entry.Erase)
 	if !ok || e.Origin != p.Origin {
-		return nil, 0, fmt.Errorf("%w: entry %d erases nothing in log %q", entry.ErrContradiction, r.Index, p.Origin)
+		return nil, fmt.Errorf("%w: entry %d erases nothing in log %q", entry.ErrContradiction, r.Index, p.Origin)
 	}
-	return e, r.Index, nil
+	return e, nil
 }
 
 // openHeldErasure is openErasure of a proof that was kept before: p may have been another

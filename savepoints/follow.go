@@ -178,6 +178,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 	b, p := f.b, f.o.Policy
 	fail := func(errs ...error) (anchor.Head, error, error) { return anchor.Head{}, nil, errors.Join(errs...) }
 	o := FetchOptions{Policy: p, Sources: f.o.Sources}
+	before := b.knownSize(ctx, p)
 	shown, reasons := b.heads(ctx, o, f.sources)
 	if err := cmp.Or(ctx.Err(), o.rootsShown(shown, reasons)); err != nil {
 		return fail(err)
@@ -190,13 +191,19 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 		errs = append(errs, fmt.Errorf("%s: %w", s.Name, s.err))
 	}
 	unreached = errors.Join(errs...)
-	known, damage, err := f.known(ctx)
+	known, damage, err := b.known(ctx, p)
 	if err != nil {
 		return fail(err)
 	}
-	if len(shown) > 0 && shown[0].view.Head().Size < known.size() && unreached != nil {
+	behind := len(shown) > 0 && shown[0].view.Head().Size < known.size()
+	// Since the sources were asked somebody else here may have brought the copy further.
+	grown := behind && damage == nil && known.grownFrom(shown[0].view.Head().Size, before)
+	if behind && (grown || unreached != nil) {
 		if err := known.agree(ctx, shown); errors.Is(err, anchor.ErrFork) {
 			return fail(err)
+		}
+		if grown {
+			return known.copied.Head(), unreached, nil
 		}
 		return fail(unreached)
 	}
@@ -213,7 +220,7 @@ func (f *follower) mirror(ctx context.Context) (_ anchor.Head, unreached, err er
 			// What it was to extend is in the copy now.
 			f.o.Sources = slices.DeleteFunc(slices.Clone(f.o.Sources), func(s string) bool { return strings.HasPrefix(s, rootPath) })
 			if damage != nil { // told of once: the copy's head takes the place of the damaged one
-				return head, errors.Join(damage, unreached), b.remember(head, anchor.Head{})
+				return head, errors.Join(damage, unreached), b.remember(p, head, known.damaged())
 			}
 			return head, unreached, nil
 		}
@@ -234,53 +241,6 @@ func floored(h anchor.Head, larger []shownHead) error {
 		}
 	}
 	return nil
-}
-
-// known is what was accepted of a log here before.
-type known struct {
-	copied *anchor.View // nil if there is no copy that can be read
-	seen   anchor.Head
-}
-
-// known returns what it can read of that. damage says that the head seen is not readable:
-// following goes on without it, as nobody could mend it otherwise.
-func (f *follower) known(ctx context.Context) (_ known, damage, err error) {
-	seen, _, damage := f.b.seen(f.o.Policy)
-	if damage != nil && !errors.Is(damage, ErrDamaged) {
-		return known{}, nil, damage
-	}
-	v, err := f.b.view(ctx, f.o.Policy)
-	if err != nil && !errors.Is(err, ErrNotFound) && !unreadable(err) {
-		return known{}, nil, err
-	}
-	return known{v, seen}, damage, nil
-}
-
-func (k known) size() int64 {
-	if k.copied == nil {
-		return k.seen.Size
-	}
-	return max(k.seen.Size, k.copied.Head().Size)
-}
-
-// agree requires that the first of some heads, the largest, extends all others, and that
-// what is known extends it or is extended by it. Where the copy has as much, no source is
-// asked for anything.
-func (k known) agree(ctx context.Context, shown []shownHead) error {
-	best := shown[0].view
-	newest := best
-	if k.copied != nil && k.copied.Head().Size >= best.Head().Size {
-		newest = k.copied
-	}
-	for _, h := range shown {
-		if err := newest.Extends(ctx, h.view.Head()); err != nil {
-			return &sourceError{h.source.Name, err}
-		}
-	}
-	if k.seen.Checkpoint == nil || newest != best && k.seen.Size <= best.Head().Size {
-		return nil
-	}
-	return best.Extends(ctx, k.seen)
 }
 
 // fetch fetches the save points of the copy that are to be kept and are not here.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -177,9 +178,15 @@ func TestFollowerAfterRotation(t *testing.T) {
 	list(t, to)
 	_, err := to.Verify(ctx, resolved(t, to, before.CID))
 	must(t, err)
+	held := resolved(t, to, before.CID)
+	if err := to.Export(ctx, held, io.Discard); !errors.Is(err, anchor.ErrUntrusted) {
+		t.Errorf("an archive that the policy in force does not accept: %v", err)
+	}
 	_, url = countedGateway(t, rotated)
 	follows(t, to, next, url, 3, 2) // a note that the key is replaced is among them
 	must(t, to.VerifyLog(ctx, next.Origin))
+	_, err = fresh(t, rotated).Import(ctx, bytes.NewReader(export(t, to, held)), next, nil)
+	must(t, err)
 
 	// What the old key signs now does not count, at a source or in an archive.
 	_, behind := countedGateway(t, old)

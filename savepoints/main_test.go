@@ -42,10 +42,10 @@ func must(t interface {
 	}
 }
 
-// await waits until ok says so, at most 30 seconds.
+// await waits until ok says so, at most a minute.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for: %s", what)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,6 +74,58 @@ func TestSourceIsReadAgain(t *testing.T) {
 	if err != nil || d.Head.Size != 2 {
 		t.Errorf("size %d, %v", d.Head.Size, err)
 	}
+}
+
+// overtaken is a source whose checkpoint comes late: the log of the bank has grown meanwhile,
+// so many times, and somebody else has been told.
+func overtaken(t *testing.T, b *savepoints.Bank, times int, told func(size int64)) string {
+	t.Helper()
+	gateway, err := b.Repo().Gateway(b.LogRoot)
+	must(t, err)
+	var mu sync.Mutex
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said := httptest.NewRecorder()
+		gateway.ServeHTTP(said, r)
+		mu.Lock()
+		if times > 0 && strings.HasSuffix(r.URL.Path, "/checkpoint") {
+			times--
+			take(t, b, smallState(times), "p")
+			told(mustHead(t, b).Size)
+		}
+		mu.Unlock()
+		w.WriteHeader(said.Code)
+		w.Write(said.Body.Bytes())
+	}))
+	t.Cleanup(web.Close)
+	return web.URL
+}
+
+// What comes to be known here while sources are asked makes no rollback of what they show,
+// however often.
+func TestCopyGrowsMeanwhile(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(0), "p")
+	_, url := countedGateway(t, b)
+	to, p := reader(t, b)
+	follows(t, to, p, url, 1)
+	late := overtaken(t, b, 10, func(size int64) { follows(t, to, p, url, int(size)) })
+	d, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{late}})
+	if err != nil || d.Head.Size != 2 {
+		t.Errorf("size %d, %v", d.Head.Size, err)
+	}
+
+	late = overtaken(t, b, 10, func(size int64) {
+		if d, err := to.Discover(ctx, savepoints.FetchOptions{Policy: p, Sources: []string{url}}); err != nil || d.Head.Size != size {
+			t.Errorf("size %d of %d, %v", d.Head.Size, size, err)
+		}
+	})
+	f := follow(t, to, savepoints.FollowOptions{Policy: p, Sources: []string{late}})
+	f.await(t, 10)
+	f.stop(t)
+	if len(f.failed) > 0 {
+		t.Errorf("told: %v", f.failed)
+	}
+	must(t, to.VerifyLog(ctx, p.Origin))
 }
 
 // Discoveries and a follower on one repository do not take each other for a rollback or

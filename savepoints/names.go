@@ -83,39 +83,66 @@ func (b *Bank) publishName(ctx context.Context) error {
 		return err
 	}
 	now := time.Now()
-	next := node.Name{
-		Value: "/ipfs/" + head.Root.String(), TTL: nameTTL,
-		Sequence: nameSequence(head.Size, now.Sub(head.Signed)), Expires: now.Add(nameLife),
-	}
-	switch held, err := b.repo.Name(name); {
-	case err != nil && !errors.Is(err, node.ErrNoName):
-		return err
-	case err == nil && nameSize(held) > head.Size:
+	held, heldErr := b.repo.HeldName(name)
+	damaged := errors.Is(heldErr, node.ErrName)
+	switch {
+	case heldErr != nil && !damaged && !errors.Is(heldErr, node.ErrNoName):
+		return heldErr
+	case nameSize(held) > head.Size:
 		return fmt.Errorf("name %s: %w", name, &anchor.RollbackError{
 			Old: anchor.Head{Origin: b.own.Origin, Size: nameSize(held)}, New: anchor.Head{Origin: b.own.Origin, Size: head.Size},
 		})
-	case err == nil && held.Value == next.Value && held.Expires.Sub(now) > nameLife-nameRefresh:
+	}
+	next := nextName(head, held, now)
+	if held.Value == next.Value && held.Expires.Sub(now) > nameLife-nameRefresh {
 		return nil
-	case err == nil:
-		next.Sequence = max(next.Sequence, held.Sequence) // a clock that went back
 	}
 	signed, err := node.SignName(key, next)
-	if err != nil {
-		return err
+	if err == nil {
+		err = b.repo.PutName(name, signed.Record)
 	}
-	return b.repo.PutName(name, signed.Record)
+	if err == nil && damaged {
+		err = fmt.Errorf("%w: it was signed anew: %w", ErrDamaged, heldErr)
+	}
+	return err
+}
+
+// nextName is what a name is to say of a head from now on, after what it said before, if
+// anything. It comes after that for everybody who compares the two, also if the clock went
+// back: by a higher sequence, or else by a later end of validity.
+func nextName(head anchor.Stored, held node.Name, now time.Time) node.Name {
+	next := node.Name{
+		Value: "/ipfs/" + head.Root.String(), TTL: nameTTL,
+		Sequence: max(nameSequence(head.Size, now.Sub(head.Signed)), held.Sequence), Expires: now.Add(nameLife),
+	}
+	if next.Sequence == held.Sequence && !next.Expires.After(held.Expires) {
+		next.Expires = held.Expires.Add(1)
+	}
+	return next
 }
 
 // publishedSize is the size of the largest head of the own log that a record of its name
-// speaks of, as far as the repository holds one.
+// speaks of, as far as the repository holds one, be it that its time has passed. Of one that
+// is damaged VerifyLog tells.
 func (b *Bank) publishedSize() int64 {
 	size := int64(0)
 	for _, name := range names(b.own) {
-		if n, err := b.repo.Name(name); err == nil {
+		if n, err := b.repo.HeldName(name); err == nil {
 			size = max(size, nameSize(n))
 		}
 	}
 	return size
+}
+
+// verifyNames reads the records of a log's names that are held.
+func (b *Bank) verifyNames(p *anchor.Policy) error {
+	var errs []error
+	for _, name := range names(p) {
+		if _, err := b.repo.HeldName(name); err != nil && !errors.Is(err, node.ErrNoName) {
+			errs = append(errs, fmt.Errorf("IPNS record that is held: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // askMirrors looks for a head of the own log that is larger, or another history, at the

@@ -2,6 +2,7 @@ package savepoints_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
@@ -32,6 +34,59 @@ func hanging(t *testing.T) (url string) {
 	t.Cleanup(web.Close)
 	t.Cleanup(func() { close(end) })
 	return web.URL
+}
+
+// nameRecord signs a record of a bank's own name for a size of its log.
+func nameRecord(t *testing.T, b *savepoints.Bank, size uint64, life time.Duration) node.Name {
+	t.Helper()
+	key, err := b.Repo().ReadFile("ipns.key")
+	must(t, err)
+	h, err := b.Head(ctx, "")
+	must(t, err)
+	n, err := node.SignName(key, node.Name{Value: "/ipfs/" + h.Root.String(), Sequence: size << 16, Expires: time.Now().Add(life)})
+	must(t, err)
+	return n
+}
+
+// What the log's name said of it counts when its time has passed, too.
+func TestOldCopyByExpiredName(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	for size, want := range []error{1: nil, 2: anchor.ErrRollback} {
+		n := nameRecord(t, b, uint64(size), -time.Hour)
+		must(t, b.Repo().PutRecord("names", n.Name, n.Record))
+		b = reopen(t, b)
+		if err := b.LogError(); !errors.Is(err, want) {
+			t.Errorf("of a log of 1, a name said %d: %v", size, err)
+		}
+	}
+}
+
+// A record of the log's name that is damaged says nothing, but is told of, and made anew.
+func TestDamagedName(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	n := nameRecord(t, b, 1, time.Hour)
+	n.Record[len(n.Record)/2] ^= 1
+	must(t, b.Repo().PutRecord("names", n.Name, n.Record))
+	b = reopen(t, b)
+	must(t, b.LogError())
+	if err := b.VerifyLog(ctx, b.Origin()); !errors.Is(err, node.ErrDamaged) {
+		t.Errorf("verified: %v", err)
+	}
+	told := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.KeepPublished(running, func(err error) { told <- err })
+	}()
+	if err := <-told; !errors.Is(err, savepoints.ErrDamaged) {
+		t.Errorf("told: %v", err)
+	}
+	stop()
+	<-done
+	must(t, b.VerifyLog(ctx, b.Origin()))
 }
 
 // What the ledger has of the log is not outweighed by a mirror that shows less, not even

@@ -13,10 +13,6 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// MaxProofFile is the length in bytes of the longest proof file that is read. It is held
-// in memory.
-const MaxProofFile = 64 << 20
-
 // Prove writes to w a proof of a save point that the bank holds, and of the document at
 // path in it, or of its absence; with an empty path of the save point alone. It is a CARv1
 // with two roots: the manifest, with the nodes on path only, and one raw block that holds
@@ -121,11 +117,11 @@ func (b *Bank) public(ctx context.Context, origin string, index int64, proof []b
 		return proof, nil
 	}
 	h, err := b.copyHead(ctx, p)
-	if errors.Is(err, ErrNotFound) || err == nil && h.Size <= index {
-		return nil, fmt.Errorf("%w has seen entry %d: %w", anchor.ErrNoQuorum, index, proofErr)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, anchor.ErrUntrusted) {
 		return nil, err
+	}
+	if err != nil || h.Size <= index || b.accepting(p, h) != p {
+		return nil, b.notPublic(origin, index, proofErr)
 	}
 	v, err := anchor.OpenView(ctx, anchor.LocalFetcher(b.store, h.Root), p)
 	if err != nil {
@@ -136,6 +132,14 @@ func (b *Bank) public(ctx context.Context, origin string, index int64, proof []b
 		return nil, err
 	}
 	return v.Prove(ctx, index, e.Record)
+}
+
+// notPublic says why nothing that is here makes others believe an entry, and what does.
+func (b *Bank) notPublic(origin string, index int64, err error) error {
+	if origin == b.Origin() {
+		return fmt.Errorf("%w has seen entry %d yet; \"serve\" asks the witnesses, and \"take --wait witnessed\": %w", anchor.ErrNoQuorum, index, err)
+	}
+	return fmt.Errorf("what is here of log %q, entry %d, is from before its trust policy was replaced; \"fetch\" from a source brings what the policy in force accepts: %w", origin, index, err)
 }
 
 // Proven is what a proof file shows to whoever believes the trust policy.
@@ -153,26 +157,25 @@ type Proven struct {
 }
 
 // VerifyProofFile checks a file from [Bank.Prove] or [Bank.RawProof], or an archive,
-// under a trust policy. It needs nothing else: no repository, no network. If path is not
-// empty the file must prove what is there, and the document's bytes go to w, which may be
-// nil; they count only if there is no error. The error wraps ErrArchive,
-// anchor.ErrUntrusted, anchor.ErrCorrupt, dag.ErrHash, dag.ErrForeignBlock,
-// entry.ErrContradiction, or dag.ErrTruncated if the file lacks nodes of the path.
-func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.Reader, path string, w io.Writer) (Proven, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxProofFile+1))
+// under a trust policy. It needs nothing else: no repository, no network. All of the file is
+// checked, and of it is held what [dag.ReadProof] says. If path is not empty the file must
+// prove what is there, and the document's bytes go to w, which may be nil; they count only
+// if there is no error, and may be more than the file has (see [dag.CopyDocument]). The
+// error wraps ErrArchive, anchor.ErrUntrusted, anchor.ErrCorrupt, dag.ErrHash,
+// dag.ErrForeignBlock, entry.ErrContradiction, or dag.ErrTruncated if the file lacks nodes
+// of the path.
+func VerifyProofFile(ctx context.Context, p *anchor.Policy, r io.ReaderAt, path string, w io.Writer) (Proven, error) {
+	text, err := readTlogProof(r)
 	if err != nil {
 		return Proven{}, err
 	}
-	if len(data) > MaxProofFile {
-		return Proven{}, fmt.Errorf("%w: more than %d bytes", ErrArchive, MaxProofFile)
-	}
-	if bytes.HasPrefix(data, []byte(tlogProofMagic)) {
+	if text != nil {
 		if path != "" {
 			return Proven{}, fmt.Errorf("%w: a tlog-proof says nothing of documents", ErrUsage)
 		}
-		return proven(p, data)
+		return proven(p, text)
 	}
-	car, err := dag.ReadProof(ctx, bytes.NewReader(data))
+	car, err := dag.ReadProof(ctx, r)
 	if err != nil {
 		return Proven{}, err
 	}
@@ -242,6 +245,15 @@ func erasuresIn(ctx context.Context, p *anchor.Policy, car *dag.Proof, s entry.S
 
 // tlogProofMagic is the first line of a tlog-proof (c2sp.org/tlog-proof).
 const tlogProofMagic = "c2sp.org/tlog-proof@v1\n"
+
+// readTlogProof returns the tlog-proof that a file is, nil if it is none.
+func readTlogProof(r io.ReaderAt) ([]byte, error) {
+	text, err := io.ReadAll(io.NewSectionReader(r, 0, anchor.MaxProofSize+1))
+	if err != nil || !bytes.HasPrefix(text, []byte(tlogProofMagic)) {
+		return nil, err
+	}
+	return text, nil
+}
 
 // proven is the log's part of a proof.
 func proven(p *anchor.Policy, proof []byte) (Proven, error) {

@@ -3,6 +3,7 @@ package savepoints_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -48,12 +49,12 @@ func TestProve(t *testing.T) {
 	must(t, err)
 	var mixed bytes.Buffer
 	must(t, dag.WriteProof(ctx, &mixed, b.Repo().Blocks, s.CID, "a/1", dag.RawBlock(proof)))
-	if _, err := savepoints.VerifyProofFile(ctx, p, &mixed, "a/1", nil); !errors.Is(err, entry.ErrContradiction) {
+	if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(mixed.Bytes()), "a/1", nil); !errors.Is(err, entry.ErrContradiction) {
 		t.Errorf("two save points in one: %v", err)
 	}
 	var one bytes.Buffer
 	must(t, dag.WriteProof(ctx, &one, b.Repo().Blocks, s.CID, "a/1"))
-	if _, err := savepoints.VerifyProofFile(ctx, p, &one, "a/1", nil); !errors.Is(err, savepoints.ErrArchive) {
+	if _, err := savepoints.VerifyProofFile(ctx, p, bytes.NewReader(one.Bytes()), "a/1", nil); !errors.Is(err, savepoints.ErrArchive) {
 		t.Errorf("no anchor: %v", err)
 	}
 	for i := int(car[0]) + 1; i < len(car); i++ { // the header says nothing that is believed
@@ -83,6 +84,32 @@ func TestProveBeforeWitnesses(t *testing.T) {
 	must(t, err)
 	_, err = savepoints.VerifyProofFile(ctx, policyOf(t, b), bytes.NewReader(proofOf(t, b, s, "")), "", nil)
 	must(t, err)
+}
+
+// An archive is as good as a proof where the receipt, which nobody brought up to the
+// published head, is of no use.
+func TestExportBeforeWitnesses(t *testing.T) {
+	w := newRegulator(t)
+	b := newWitnessedBank(t, w)
+	w.down.Store(true)
+	s := take(t, b, smallState(1), "p").Savepoint
+	w.down.Store(false)
+	b = reopen(t, b)
+	newest := take(t, b, smallState(2), "p").Savepoint // asks the witness before, and not after
+	must(t, exportTo(t, b, s, fresh(t, b)))
+	item, err := b.Item(ctx, s)
+	must(t, err)
+	if item.NotYet != nil || len(item.Roots) != 2 {
+		t.Errorf("to be replicated: %+v", item)
+	}
+	if err := b.Export(ctx, newest, io.Discard); !errors.Is(err, anchor.ErrNoQuorum) {
+		t.Errorf("the newest: %v", err)
+	}
+	item, err = b.Item(ctx, newest)
+	must(t, err)
+	if !errors.Is(item.NotYet, anchor.ErrNoQuorum) || item.Root != newest.CID {
+		t.Errorf("the newest is to be replicated: %+v", item)
+	}
 }
 
 // Whatever the bytes, only what is in the log is proven, and documents are those of the

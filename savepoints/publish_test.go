@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -107,8 +108,8 @@ func TestTakeWitnessed(t *testing.T) {
 	if _, err := b.Head(ctx, ""); !errors.Is(err, savepoints.ErrNotFound) {
 		t.Errorf("published head: %v", err)
 	}
-	if err := exportTo(t, b, list[1], fresh(t, b)); !errors.Is(err, anchor.ErrUntrusted) {
-		t.Errorf("others believe what no witness has seen: %v", err)
+	if err := b.Export(ctx, list[1], io.Discard); !errors.Is(err, anchor.ErrNoQuorum) {
+		t.Errorf("an archive that nobody believes: %v", err)
 	}
 
 	w.down.Store(false)
@@ -146,7 +147,12 @@ func TestKeepPublished(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		b.KeepPublished(running, func(err error) { failed <- err })
+		b.KeepPublished(running, func(err error) {
+			select {
+			case failed <- err:
+			default: // the first one is enough
+			}
+		})
 	}()
 	if err := <-failed; !errors.Is(err, anchor.ErrNoQuorum) {
 		t.Error(err)

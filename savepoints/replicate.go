@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs/go-cid"
@@ -109,8 +109,12 @@ func (b *Bank) receipt(key string) (Savepoint, error) {
 	if err != nil {
 		return Savepoint{}, err
 	}
-	for _, p := range b.policies {
-		if LogID(p.Origin)[:16] == key[:min(16, len(key))] {
+	for origin := range b.policies {
+		if LogID(origin)[:16] == key[:min(16, len(key))] {
+			p, err := b.receiptPolicy(origin)
+			if err != nil {
+				return Savepoint{}, err
+			}
 			return b.openHeld(p, proof)
 		}
 	}
@@ -143,14 +147,14 @@ func (b *Bank) Item(ctx context.Context, s Savepoint) (replication.Item, error) 
 	if err != nil {
 		return replication.Item{}, fmt.Errorf("%w: %s: %w", ErrDamaged, s.CID, err)
 	}
-	a, err := b.archive(ctx, s)
-	if err != nil {
-		return replication.Item{}, err
-	}
 	item := sought(s)
-	item.Roots, item.Without = a.roots, a.without
-	item.Write = func(ctx context.Context, w io.Writer) error { return b.Export(ctx, s, w) }
-	return item, nil
+	a, err := b.archive(ctx, s)
+	if errors.Is(err, anchor.ErrNoQuorum) {
+		item.NotYet = err // Publish wakes the queue
+		return item, nil
+	}
+	item.Roots, item.Without, item.Write = a.roots, a.without, a.write
+	return item, err
 }
 
 // sought is the item of a save point, whose manifest has been read, for who only looks for

@@ -46,6 +46,43 @@ func (b *Bank) Retain(ctx context.Context, origin string, keep int, grace time.D
 	if err != nil || len(old) == 0 {
 		return nil, err
 	}
+	return b.giveUp(old)
+}
+
+// GiveUp ends the keeping of a save point of another log than the bank's own: as Retain
+// does, but at once, whichever it is. No log says so, and a follower of that log fetches
+// the save point again. The error wraps ErrUsage if it is of the bank's own log (see
+// [Bank.Retire]), and ErrConflict if a policy that was taken over is to go on from it.
+func (b *Bank) GiveUp(ctx context.Context, s Savepoint) error {
+	if s.Origin == b.Origin() {
+		return fmt.Errorf("%w: save point %s is of the repository's own log, which has to say that it is retired", ErrUsage, s.CID)
+	}
+	if b.ledger != nil {
+		if err := b.write(ctx, func(l *ledger) error { return l.notFollowed(s) }); err != nil {
+			return err
+		}
+	}
+	if err := b.beginKeeping(ctx); err != nil {
+		return err
+	}
+	defer b.endKeeping()
+	_, err := b.giveUp([]Savepoint{s})
+	return err
+}
+
+// notFollowed refuses a save point from whose policy, taken over, nothing was saved here yet:
+// the next save point follows the newest one held.
+func (l *ledger) notFollowed(s Savepoint) error {
+	k, _ := l.b.naming(l.b.own.Origin).Key(s.Entry.Instance, s.Manifest.Policy.ID)
+	if from := l.history.TakenFrom(k); from != nil && from.Origin == s.Origin && l.history.Last(k) == nil {
+		return fmt.Errorf("%w: policy %s goes on from the save points of log %s until one is taken here", ErrConflict, s.Manifest.Policy.ID, s.Origin)
+	}
+	return nil
+}
+
+// giveUp unpins save points, and returns those of which nothing holds the receipt any more.
+// The caller holds keeping.
+func (b *Bank) giveUp(old []Savepoint) ([]Savepoint, error) {
 	elsewhere, err := b.heldBeside(old)
 	if err != nil {
 		return nil, err

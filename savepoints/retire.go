@@ -16,7 +16,7 @@ import (
 // wraps ErrUsage if the save point is of another log.
 func (b *Bank) Retire(ctx context.Context, s Savepoint) error {
 	if b.ledger != nil && s.Origin != b.Origin() {
-		return fmt.Errorf("%w: save point %s is of log %s, which is not written here; what is kept of it is this repository's own affair", ErrUsage, s.CID, s.Origin)
+		return fmt.Errorf("%w: save point %s is of log %s, which is not written here; --log says that it is to be given up in this repository, without a word in a log", ErrUsage, s.CID, s.Origin)
 	}
 	r := &entry.Retire{Policy: s.Entry.Policy, Sequence: s.Entry.Sequence, Savepoint: s.CID}
 	err := b.write(ctx, func(l *ledger) error {

@@ -124,20 +124,38 @@ func TestRetireOfAnotherLog(t *testing.T) {
 	}
 }
 
+// After a freeze nothing is taken, nor pinned; what was taken before is still found.
 func TestFreeze(t *testing.T) {
 	b := initBank(t)
-	take(t, b, smallState(1), "p")
-	_, err := b.Freeze(ctx)
+	last := savepoints.TakeOptions{Policy: "p", Height: uintPtr(7)}
+	first, err := b.Take(ctx, smallState(1), last)
+	must(t, err)
+	_, err = b.Freeze(ctx)
 	must(t, err)
 	for range 2 {
-		if _, err := b.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p"}); !errors.Is(err, entry.ErrFrozen) || !errors.Is(err, savepoints.ErrConflict) {
+		if _, err := b.Take(ctx, smallState(2), savepoints.TakeOptions{Policy: "p", Height: uintPtr(8)}); !errors.Is(err, entry.ErrFrozen) {
 			t.Errorf("take: %v", err)
 		} else if text := err.Error(); !strings.Contains(text, b.Origin()+" is frozen") || !strings.Contains(text, "--new-log") || strings.Contains(text, "conflict") {
 			t.Errorf("it does not say what follows: %v", err)
+		}
+		again, err := b.Take(ctx, smallState(1), last)
+		must(t, err)
+		if !again.Existing || again.CID != first.CID {
+			t.Errorf("taken again: %+v", again)
+		}
+		if _, err := b.Take(ctx, smallState(2), last); !errors.Is(err, savepoints.ErrConflict) {
+			t.Errorf("another state at the height: %v", err)
 		}
 		b = reopen(t, b)
 	}
 	if l := list(t, b); len(l) != 1 {
 		t.Errorf("%d save points", len(l))
+	}
+	pins, err := b.Repo().Pins()
+	must(t, err)
+	for _, p := range pins {
+		if p.Name == "p" && p.CID != first.CID {
+			t.Errorf("%s is pinned", p.CID)
+		}
 	}
 }

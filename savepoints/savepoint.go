@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
@@ -34,6 +36,16 @@ const (
 // receiptKey sorts receipts by log and index.
 func receiptKey(origin string, index int64) string {
 	return fmt.Sprintf("%s-%016d", LogID(origin)[:16], index)
+}
+
+// receiptIndex returns the index in a receipt's key; -1 if it is none.
+func receiptIndex(key string) int64 {
+	_, digits, _ := strings.Cut(key, "-")
+	index, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return index
 }
 
 // openProof verifies a proof under a policy and reads the entry that it proves.
@@ -179,8 +191,8 @@ func (b *Bank) each(ctx context.Context, f func(Savepoint) (bool, error)) error 
 	})
 }
 
-// receipts calls f for every receipt, oldest first, or with the error that says
-// that one is damaged, until f says stop.
+// receipts calls f for every receipt, oldest first, until f says stop. Of a damaged one f
+// gets the error, and the log and the index under which it is kept.
 func (b *Bank) receipts(ctx context.Context, f func(Savepoint, error) (bool, error)) error {
 	return b.records(ctx, receiptKind, f)
 }
@@ -217,6 +229,7 @@ func (b *Bank) records(ctx context.Context, kind string, f func(Savepoint, error
 		}
 		if err != nil {
 			err = fmt.Errorf("%w: receipt %s: %w", ErrDamaged, key, err)
+			s = Savepoint{Origin: p.Origin, LogIndex: receiptIndex(key)}
 			if p.Origin == b.Origin() {
 				err = errors.Join(err, b.notWhole())
 			}
@@ -413,6 +426,11 @@ func (b *Bank) verifyEntry(ctx context.Context, s Savepoint) error {
 	if err != nil {
 		return err
 	}
+	return isProven(ctx, s, v, e)
+}
+
+// isProven requires that an entry of a log is the one that the proof of a save point is of.
+func isProven(ctx context.Context, s Savepoint, v *anchor.View, e anchor.Entry) error {
 	_, proven, err := anchor.ProofRecord(s.Proof)
 	if err != nil || string(e.Record) == string(proven) {
 		return err
@@ -443,14 +461,15 @@ func logLimit(h anchor.Head) dag.Totals {
 }
 
 // VerifyLog reads every byte of the bank's copy of a log: the tiles and directories
-// of its newest head, and with them what is served to others. A log of which the
-// bank holds nothing passes. Other errors wrap node.ErrDamaged.
+// of its newest head, and with them what is served to others, and the records of its
+// names. A log of which the bank holds nothing passes. Other errors wrap node.ErrDamaged.
 func (b *Bank) VerifyLog(ctx context.Context, origin string) error {
 	p, err := b.policy(origin)
 	if err != nil {
 		return err
 	}
-	_, _, err = b.seen(p)
+	_, err = b.seen(p)
+	err = errors.Join(err, b.verifyNames(p))
 	h, headErr := b.copyHead(ctx, p)
 	if headErr == nil {
 		_, headErr = dag.VerifyState(ctx, b.repo.Blocks, h.Root, logLimit(h))

@@ -186,6 +186,8 @@ func sortFile(path string, archives, places []string) (_, _ []string, err error)
 		return nil, nil, err
 	case st.IsDir():
 		return archives, append(places, path), nil
+	case !st.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("%w: source %s: %w", ErrUsage, path, node.ErrNotFile)
 	}
 	return append(archives, path), places, nil
 }
@@ -257,12 +259,8 @@ func (r regularFiles) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := node.CheckFile(f); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}, f.Close())
 	}
 	return f, nil
 }

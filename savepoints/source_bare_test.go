@@ -43,7 +43,7 @@ func TestPrefixWithAPipe(t *testing.T) {
 		if !errors.Is(err, dag.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
-	case <-time.After(10 * time.Second): // a pipe held it up for the time of one request, 30 s
+	case <-time.After(20 * time.Second): // a pipe held it up for the time of one request, 30 s
 		t.Fatal("a pipe is waited for")
 	}
 }

@@ -185,6 +185,9 @@ func (t *take) run(ctx context.Context, source Source) (Taken, error) {
 	if err := t.checkHeight(); err != nil {
 		return Taken{}, err
 	}
+	if err := t.checkFrozen(); err != nil {
+		return Taken{}, err
+	}
 	root, totals, err := t.writeState(ctx, source)
 	if err != nil {
 		return Taken{}, err
@@ -225,6 +228,17 @@ func (t *take) checkHeight() error {
 	}
 	if last := *high.Entry.Height; *t.o.Height < last {
 		return fmt.Errorf("%w: height %d, but policy %s was saved at height %d (%s)", ErrConflict, *t.o.Height, t.o.Policy, last, high.Entry.Savepoint)
+	}
+	return nil
+}
+
+// checkFrozen refuses what no entry could follow, before anything is read. What was saved
+// at that height can still be found.
+func (t *take) checkFrozen() error {
+	high := t.b.ledger.history.High(t.key)
+	again := t.o.Height != nil && high != nil && *high.Entry.Height == *t.o.Height
+	if t.b.ledger.history.Frozen() && !again {
+		return fmt.Errorf("take: %w", frozenError{t.b.Origin()})
 	}
 	return nil
 }

@@ -31,11 +31,12 @@ type NewLogOptions struct {
 	Init InitOptions
 }
 
-// NewLog makes the repository in dir, which must have no log of its own, go on with the
-// policy of a save point of another log, whose key is not at hand. It gets a log whose
-// first entry is a takeover that names the other log and its head. Who reads has to be
-// given the trust policy of the new log. The error wraps node.ErrRepoExists if the
-// repository has a log.
+// NewLog makes the repository in dir go on with the policy of a save point of another log,
+// whose key is not at hand. It gets a log whose first entry is a takeover that names the
+// other log and its head; if it has such a log already, of the same instance, the takeover
+// is appended to that. Who reads has to be given the trust policy of the new log. The error
+// wraps node.ErrRepoExists if the repository has a log that began otherwise, or in which the
+// policy runs.
 func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 	b, err := Open(ctx, dir)
 	if err != nil {
@@ -48,8 +49,38 @@ func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 	return openAndTakeOver(ctx, dir)
 }
 
+// CanTakeOver returns nil if [NewLog] can make the policy of another log's save point go on
+// in the bank's repository. A takeover that was begun there is finished before.
+func (b *Bank) CanTakeOver(ctx context.Context, s Savepoint) error {
+	if b.own == nil {
+		return hasNoKey(b.repo)
+	}
+	return b.write(ctx, func(l *ledger) error { return l.canTakeOver(s) })
+}
+
+// canTakeOver is CanTakeOver in a bank that has a log. The error wraps node.ErrRepoExists.
+func (l *ledger) canTakeOver(s Savepoint) error {
+	origin := l.b.own.Origin
+	refuse := func(why string) error {
+		return fmt.Errorf("%w: the repository has the log %s, %s", node.ErrRepoExists, origin, why)
+	}
+	k, _ := l.b.naming(origin).Key(s.Entry.Instance, s.Manifest.Policy.ID)
+	from := l.history.TakenFrom(k)
+	_, known := l.history.EpochOf(k)
+	first, begun := l.history.Began()
+	switch {
+	case !begun || !l.history.Imported():
+		return refuse("which did not begin with a takeover")
+	case first.Instance != s.Entry.Instance:
+		return refuse("which is of another instance")
+	case known && (from == nil || from.Origin != s.Origin || l.history.Last(k) != nil):
+		return refuse("in which the policy runs")
+	}
+	return nil
+}
+
 func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
-	if err := hasNoKey(b.repo); err != nil {
+	if err := b.CanTakeOver(ctx, o.Savepoint); err != nil {
 		return err
 	}
 	if err := b.Keep(o.Policy); err != nil {
@@ -68,25 +99,43 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 	if err != nil {
 		return err
 	}
-	origin, private := o.Init.Origin, o.Init.PrivateIDs || p.PrivateIDs
-	if origin == "" {
+	s := o.Savepoint
+	epoch, _ := h.EpochOf(s.Entry.Policy)
+	t := &entry.Takeover{
+		Common:   entry.Common{Instance: s.Entry.Instance, Epoch: max(epoch, s.Entry.Epoch) + 1, Time: time.Now()},
+		Previous: &entry.Previous{Origin: p.Origin, Checkpoint: v.Head().Checkpoint, Root: v.Head().Root},
+	}
+	policy := s.Manifest.Policy.ID
+	if b.own == nil {
+		o.Init.PrivateIDs = o.Init.PrivateIDs || p.PrivateIDs
+		return b.beginLog(ctx, t, policy, o.Init)
+	}
+	t.Origin = b.own.Origin
+	t.Policy, _ = b.naming(t.Origin).Key(t.Instance, policy)
+	return b.putTakeover(t)
+}
+
+// beginLog prepares a log that begins with a takeover, and describes it as o does, with a
+// name made from that of the other log if it has none.
+func (b *Bank) beginLog(ctx context.Context, t *entry.Takeover, policy string, o InitOptions) error {
+	t.Origin = o.Origin
+	if t.Origin == "" {
 		var suffix [4]byte
 		if _, err := rand.Read(suffix[:]); err != nil {
 			return err
 		}
-		origin = p.Origin + "/" + hex.EncodeToString(suffix[:])
+		t.Origin = t.Previous.Origin + "/" + hex.EncodeToString(suffix[:])
 	}
-	if err := anchor.CheckOrigin(origin); err != nil {
+	if err := anchor.CheckOrigin(t.Origin); err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	if origin == p.Origin {
-		return fmt.Errorf("%w: a new log has another origin than the log that it follows, %s", ErrUsage, origin)
+	if t.Origin == t.Previous.Origin {
+		return fmt.Errorf("%w: a new log has another origin than the log that it follows, %s", ErrUsage, t.Origin)
 	}
-	skey, vkey, err := anchor.GenerateKey(origin)
+	skey, vkey, err := anchor.GenerateKey(t.Origin)
 	if err != nil {
 		return err
 	}
-	o.Init.PrivateIDs = private
 	nameKey, err := node.NewNameKey()
 	if err != nil {
 		return err
@@ -95,36 +144,33 @@ func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
 	if err != nil {
 		return err
 	}
-	policy, err := o.Init.policy(vkey, nameScheme+name)
+	trust, err := o.policy(vkey, nameScheme+name)
 	if err != nil {
 		return err
 	}
-	if private {
+	n := entry.Naming{Private: o.PrivateIDs}
+	if o.PrivateIDs {
 		if err := newPolicyKey(b.repo); err != nil {
 			return err
 		}
-	}
-	n := entry.Naming{Private: private}
-	if private {
 		if n.Secret, err = readHex(b.repo, policyKeyFile, entry.SecretSize); err != nil {
 			return err
 		}
 	}
-	s := o.Savepoint
-	epoch, _ := h.EpochOf(s.Entry.Policy)
-	t := &entry.Takeover{
-		Common:   entry.Common{Origin: origin, Instance: s.Entry.Instance, Epoch: max(epoch, s.Entry.Epoch) + 1, Time: time.Now()},
-		Previous: &entry.Previous{Origin: p.Origin, Checkpoint: v.Head().Checkpoint, Root: v.Head().Root},
+	t.Policy, _ = n.Key(t.Instance, policy)
+	if err := b.putTakeover(t); err != nil {
+		return err
 	}
-	t.Policy, _ = n.Key(s.Entry.Instance, s.Manifest.Policy.ID)
+	return initLog(ctx, b.repo, t.Instance, skey, nameKey, trust)
+}
+
+// putTakeover keeps a takeover that is to be appended.
+func (b *Bank) putTakeover(t *entry.Takeover) error {
 	record, err := encodeShortened(t)
 	if err != nil {
 		return err
 	}
-	if err := b.repo.PutRecord(takeoverKind, LogID(origin)[:16], record); err != nil {
-		return err
-	}
-	return initLog(ctx, b.repo, s.Entry.Instance, skey, nameKey, policy)
+	return b.repo.PutRecord(takeoverKind, LogID(t.Origin)[:16], record)
 }
 
 // encodeShortened leaves out the last signatures of the other log's checkpoint, those of

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
@@ -33,7 +32,7 @@ func fsck(t testing.TB, b *savepoints.Bank, gateway, prefix string) (ok bool, ou
 	key := filepath.Join(t.TempDir(), "log.vkey")
 	must(t, os.WriteFile(key, []byte(vkey), 0o600))
 	head := headOf(t, b)
-	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	said, _ := exec.CommandContext(limited, program, "-N", "4", "-ui=false", "-public_key", key, "-storage_url", gateway+prefix).CombinedOutput()
 	_, line, ok := strings.Cut(string(said), fmt.Sprintf("Successfully fsck'd log with size %d and root ", head.Size))

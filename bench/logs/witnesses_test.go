@@ -32,24 +32,25 @@ func newOurWitness(t testing.TB) *ourWitness {
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "trust.policy")
 	must(t, os.WriteFile(file, anchor.FormatPolicy(unused), 0o600))
-	w.start(t, "127.0.0.1:0", "--name", "witness.example/ours", "--trust", file)
+	w.start(t, "--name", "witness.example/ours", "--trust", file)
 	return w
 }
 
-func (w *ourWitness) start(t testing.TB, address string, more ...string) {
+func (w *ourWitness) start(t testing.TB, more ...string) {
 	t.Helper()
-	args := []string{"log", "witness", "--repo", w.dir, "--json", "--listen", address, "--rate", "1e6", "--burst", "1000000"}
+	args := []string{"log", "witness", "--repo", w.dir, "--json", "--listen", "127.0.0.1:0", "--rate", "1e6", "--burst", "1000000"}
 	w.process = background(t, exec.Command(ours(t), append(args, more...)...))
 	var out struct{ URL, Key string }
 	w.process.says(t, &out)
 	w.url, w.key = out.URL, out.Key
 }
 
-// watch makes the witness one of the log of a trust policy too. Its address stays.
+// watch makes the witness one of the log of a trust policy too. Its address is another one
+// after that: others may have taken the one before.
 func (w *ourWitness) watch(t testing.TB, policyFile string) {
 	t.Helper()
 	w.process.end(t, syscall.SIGTERM)
-	w.start(t, strings.TrimPrefix(w.url, "http://"), "--trust", policyFile)
+	w.start(t, "--trust", policyFile)
 }
 
 var buildLitewitness = sync.OnceValues(func() (string, error) {

@@ -18,7 +18,7 @@ const (
 	// commandTimeout bounds one command.
 	commandTimeout = 2 * time.Minute
 	// stopTimeout bounds how long a program may take to end when asked to.
-	stopTimeout = 20 * time.Second
+	stopTimeout = time.Minute
 )
 
 // process is a program that runs until it is stopped.

@@ -174,9 +174,9 @@ func (e *env) keepSwarmKey(b *savepoints.Bank, file string) error {
 	if file == "" {
 		return nil
 	}
-	key, err := os.ReadFile(e.path(file))
+	key, err := e.readFile("swarm key", file, maxKeyFile)
 	if err != nil {
-		return fmt.Errorf("%w: swarm key: %w", savepoints.ErrUsage, err)
+		return err
 	}
 	if err := b.Repo().SetSwarmKey(key); err != nil {
 		return fmt.Errorf("%w: %s: %w", savepoints.ErrUsage, file, err)
@@ -211,15 +211,6 @@ func (e *env) trust(b *savepoints.Bank, file string) (trusted, error) {
 	}
 	e.noteWarnings(file, p)
 	return trusted{b, p, data}, nil
-}
-
-// readTrust reads a trust policy file that the caller named.
-func (e *env) readTrust(file string) ([]byte, error) {
-	data, err := os.ReadFile(e.path(file))
-	if err != nil {
-		return nil, fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
-	}
-	return data, nil
 }
 
 // noteWarnings says what in a trust policy file has no meaning here.

@@ -51,7 +51,8 @@ too, but for parts that other documents have as well.
 What is here for others keeps its bytes: save points of other logs, that of a
 predecessor (--new-log) among them, and what a pinning client had pinned. The
 result names these ("keptFor" in JSON): as long as one of them is kept, the bytes are
-still here. Once it is not, run erase again.
+still here. "retire --log" gives up a save point of another log; once none keeps
+them, run erase again.
 
 "take" refuses such a document from then on. Others who have copies remove nothing
 because of it: followers, archives, pinning services. A frozen log cannot say that

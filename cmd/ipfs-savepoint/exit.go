@@ -86,8 +86,10 @@ var failures = []failure{
 	{savepoints.ErrArchive, exitVerification, "not_an_archive"},
 	{savepoints.ErrDamaged, exitVerification, "damaged"},
 	{node.ErrDamaged, exitVerification, "store_damaged"},
+	{node.ErrTooLong, exitVerification, "file_too_long"},
 
 	{savepoints.ErrUsage, exitUsage, "usage"},
+	{node.ErrNotFile, exitUsage, "not_a_file"},
 	{savepoints.ErrNoTrust, exitUsage, "no_trust_policy"},
 	{savepoints.ErrNoLogKey, exitUsage, "no_log_key"},
 	{anchor.ErrNotIncluded, exitNotFound, "no_entry"},

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/spf13/cobra"
 )
@@ -18,14 +16,11 @@ What this repository's own log erased comes back if the file still has it; the r
 says so ("returned"), and "erase" has to be run again.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := os.Open(e.path(args[0]))
+			f, err := e.openFile("archive", args[0])
 			if err != nil {
-				return usagef("%v", err)
+				return err
 			}
 			defer f.Close()
-			if st, err := f.Stat(); err != nil || st.IsDir() {
-				return usagef("%s is not a file", args[0])
-			}
 			return e.toReceive(cmd.Context(), trust, func(t trusted) error {
 				bar := e.progress()
 				s, err := t.Import(cmd.Context(), f, t.policy, func(got dag.Received) {

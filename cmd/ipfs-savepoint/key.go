@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -86,7 +85,7 @@ IDENTITY FILE | tar x" gives the files.`,
 				if err := b.ExportKeys(&file, recipients...); err != nil {
 					return err
 				}
-				if err := writeNew(e.path(out), file.Bytes()); err != nil {
+				if err := e.writeNewBytes(out, 0o600, file.Bytes()); err != nil {
 					return err
 				}
 				return e.result(map[string]any{"file": e.path(out), "origin": b.Origin()}, "%s\n", out)
@@ -96,19 +95,6 @@ IDENTITY FILE | tar x" gives the files.`,
 	cmd.Flags().StringArrayVar(&to, "to", nil, "`AGE-RECIPIENT` who can open it (may be repeated)")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to write, which must not be there")
 	return cmd
-}
-
-// writeNew writes a file that is not there yet, durably, readable by its owner only.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return usagef("%s is there already", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func (e *env) keyImportCommand() *cobra.Command {
@@ -241,9 +227,9 @@ func (e *env) keysOfOne(c continuing, trust string) (savepoints.Keys, error) {
 // keys reads a file of keys: what "key export" wrote, or a log.key, to which the trust
 // policy belongs that is in another file.
 func (e *env) keys(c continuing, trust string) (savepoints.Keys, error) {
-	data, err := os.ReadFile(e.path(c.file))
+	data, err := e.readFile("keys", c.file, maxKeyFile)
 	if err != nil {
-		return savepoints.Keys{}, fmt.Errorf("%w: keys: %w", savepoints.ErrUsage, err)
+		return savepoints.Keys{}, err
 	}
 	if strings.HasPrefix(string(data), "PRIVATE+KEY+") {
 		if trust == "" {
@@ -258,9 +244,9 @@ func (e *env) keys(c continuing, trust string) (savepoints.Keys, error) {
 	if c.identity == "" {
 		return savepoints.Keys{}, usagef("-i IDENTITY-FILE is missing: %s is no plain log key", c.file)
 	}
-	text, err := os.ReadFile(e.path(c.identity))
+	text, err := e.readFile("identity", c.identity, maxKeyFile)
 	if err != nil {
-		return savepoints.Keys{}, fmt.Errorf("%w: identity: %w", savepoints.ErrUsage, err)
+		return savepoints.Keys{}, err
 	}
 	identities, err := age.ParseIdentities(bytes.NewReader(text))
 	if err != nil {

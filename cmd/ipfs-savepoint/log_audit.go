@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
-	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 	"github.com/spf13/cobra"
 )
 
@@ -18,6 +16,7 @@ type auditJSON struct {
 	RootHash   string               `json:"rootHash"`
 	Freshness  savepoints.Freshness `json:"freshness"`
 	From       int64                `json:"from"`
+	Earlier    string               `json:"earlierError,omitempty"`
 	Savepoints int64                `json:"savepoints"`
 	Others     int64                `json:"others"`
 	Unknown    int64                `json:"unknown"`
@@ -102,6 +101,10 @@ func (e *env) printAudit(r savepoints.AuditReport) error {
 			text += fmt.Sprintf("ledger      not read to its end: %v\n", l.Err)
 		}
 	}
+	if r.EarlierErr != nil {
+		out.Earlier = r.EarlierErr.Error()
+		text += fmt.Sprintf("earlier     what the last audit left could not be used, and all was read: %v\n", r.EarlierErr)
+	}
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, findingJSON{f.Index, f.Err.Error()})
 		text += fmt.Sprintf("WRONG       entry %d: %v\n", f.Index, f.Err)
@@ -112,62 +115,4 @@ func (e *env) printAudit(r savepoints.AuditReport) error {
 		text += fmt.Sprintf("result      %d findings\n", r.Wrong)
 	}
 	return e.result(out, "%s", text)
-}
-
-// logEntryJSON is one line of "log entries".
-type logEntryJSON struct {
-	LogIndex  int64   `json:"logIndex"`
-	Type      string  `json:"type,omitempty"`
-	Savepoint string  `json:"savepoint,omitempty"`
-	PolicyKey string  `json:"policyKey,omitempty"`
-	Policy    string  `json:"policy,omitempty"` // where the manifest is held
-	Epoch     uint64  `json:"epoch"`
-	Sequence  uint64  `json:"sequence,omitempty"`
-	Height    *uint64 `json:"height,omitempty"`
-	Time      string  `json:"time,omitempty"`
-	Error     string  `json:"error,omitempty"`
-}
-
-func (e *env) logEntriesCommand() *cobra.Command {
-	var trust, origin string
-	var start int64
-	cmd := &cobra.Command{
-		Use:   "entries",
-		Short: "List the entries of the repository's copy of a log",
-		Long: `List the entries of the repository's copy of a log, each proven to be in it. Policies
-have no names in a log: those whose save point is in the repository are named.
-With --json there is one document a line.`,
-		Args: exactArgs(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return e.toRead(cmd.Context(), trust, func(t trusted) error {
-				p, err := t.policyOf(origin)
-				if err != nil {
-					return err
-				}
-				return t.LogEntries(cmd.Context(), p, start, func(le savepoints.LogEntry) error {
-					out := logEntryJSON{LogIndex: le.Index, Policy: le.Policy}
-					if le.Err != nil {
-						out.Error = le.Err.Error()
-						return e.result(out, "%d\t-\t%v\n", le.Index, le.Err)
-					}
-					c := le.Entry.Base()
-					out.Type, out.Epoch, out.Time = le.Entry.Type(), c.Epoch, c.Time.Format(dag.TimeFormat)
-					s, ok := le.Entry.(*entry.Savepoint)
-					if !ok {
-						return e.result(out, "%d\t%s\t-\t%s\n", le.Index, out.Type, out.Time)
-					}
-					out.Type, out.Savepoint, out.PolicyKey = entry.TypeSavepoint, s.Savepoint.String(), fmt.Sprintf("%x", s.Policy)
-					out.Epoch, out.Sequence, out.Height, out.Time = s.Epoch, s.Sequence, s.Height, s.Time.Format(dag.TimeFormat)
-					name := le.Policy
-					if name == "" {
-						name = out.PolicyKey[:16]
-					}
-					return e.result(out, "%d\t%s\t%s@%d\t%s\t%s\n", le.Index, out.Type, name, s.Sequence, out.Time, out.Savepoint)
-				})
-			})
-		},
-	}
-	refFlags(cmd, &trust, &origin)
-	cmd.Flags().Int64Var(&start, "start", 0, "the first entry to list: `N`, from 0")
-	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ type proofJSON struct {
 	LogIndex  int64  `json:"logIndex"`
 	Path      string `json:"path,omitempty"`
 	File      string `json:"file,omitempty"`
-	Bytes     int    `json:"bytes,omitempty"`
+	Bytes     int64  `json:"bytes,omitempty"`
 	Proof     string `json:"proof,omitempty"` // file of --raw
 	Entry     string `json:"entry,omitempty"`
 }
@@ -37,7 +38,8 @@ FILE.car has only the nodes on PATH and the proof that the save point is in the 
 Whoever has it and the trust policy checks it with "log verify-proof", without this
 repository and without a network. Of a document that was erased the proof says all but
 its bytes. --raw DIR writes the log's part for other people's
-tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N.`,
+tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N. Existing files
+are not overwritten.`,
 		Args: rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file == "" && raw == "" {
@@ -50,14 +52,11 @@ tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N.`,
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
 				out := proofJSON{Savepoint: s.CID.String(), LogIndex: s.LogIndex, Path: path}
 				if file != "" {
-					var car bytes.Buffer
-					if err := b.Prove(cmd.Context(), s, path, &car); err != nil {
+					n, err := e.writeNew(file, 0o644, func(w io.Writer) error { return b.Prove(cmd.Context(), s, path, w) })
+					if err != nil {
 						return err
 					}
-					if err := os.WriteFile(e.path(file), car.Bytes(), 0o666); err != nil {
-						return err
-					}
-					out.File, out.Bytes = e.path(file), car.Len()
+					out.File, out.Bytes = e.path(file), n
 				}
 				if raw != "" {
 					if err := e.writeRaw(cmd, b, s, raw, &out); err != nil {
@@ -68,7 +67,7 @@ tools: N.tlog-proof (C2SP tlog-proof) and N.entry, the bytes of entry N.`,
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&file, "output", "o", "", "the `FILE.car` to write")
+	cmd.Flags().StringVarP(&file, "output", "o", "", "the `FILE.car` to write, which must not be there")
 	cmd.Flags().StringVar(&raw, "raw", "", "the folder `DIR` to write N.tlog-proof and N.entry to")
 	refFlags(cmd, &trust, &origin)
 	return cmd
@@ -84,7 +83,16 @@ func (e *env) writeRaw(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Save
 	}
 	base := filepath.Join(e.path(dir), fmt.Sprint(s.LogIndex))
 	out.Proof, out.Entry = base+".tlog-proof", base+".entry"
-	return errors.Join(os.WriteFile(out.Proof, proof, 0o666), os.WriteFile(out.Entry, record, 0o666))
+	if err := e.checkNew(out.Entry); err != nil {
+		return err
+	}
+	if err := e.writeNewBytes(out.Proof, 0o644, proof); err != nil {
+		return err
+	}
+	if err := e.writeNewBytes(out.Entry, 0o644, record); err != nil {
+		return errors.Join(err, os.Remove(out.Proof)) // neither without the other
+	}
+	return nil
 }
 
 // provenJSON is the result of "log verify-proof".
@@ -116,16 +124,17 @@ func (e *env) logVerifyProofCommand() *cobra.Command {
 		Long: `Check a proof from "log prove", an archive, or a C2SP tlog-proof whose extra line is the
 entry, with nothing but the trust policy: no repository, no network. It prints what
 is proven; with PATH what is at that path of the state, or that nothing is, which
-holds if the state is canonical. Evidence that a repository kept of a log that forked
+holds if the state is canonical. FILE may be of any length: all of it is checked, and some 250
+bytes of memory are needed for each IPFS block. Evidence that a repository kept of a log that forked
 is checked too; what it noted of an old head that was shown proves nothing by itself.`,
 		Args: rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if trust == "" {
 				return fmt.Errorf("%w: --trust FILE says whose log to believe", savepoints.ErrNoTrust)
 			}
-			text, err := os.ReadFile(e.path(trust))
+			text, err := e.readTrust(trust)
 			if err != nil {
-				return fmt.Errorf("%w: trust policy: %w", savepoints.ErrUsage, err)
+				return err
 			}
 			p, err := anchor.ParsePolicy(text)
 			if err != nil {
@@ -135,46 +144,65 @@ is checked too; what it noted of an old head that was shown proves nothing by it
 			if len(args) > 1 {
 				path = args[1]
 			}
-			data, err := readBounded(e.path(args[0]), savepoints.MaxProofFile)
+			evidence, err := e.readEvidence(args[0])
 			if err != nil {
 				return err
 			}
-			if bytes.HasPrefix(data, []byte("{")) {
-				return e.verifyEvidence(p, data)
+			if evidence != nil {
+				return e.verifyEvidence(p, evidence)
 			}
-			var document bytes.Buffer
-			got, err := savepoints.VerifyProofFile(cmd.Context(), p, bytes.NewReader(data), path, &document)
+			got, err := e.verifyProof(cmd.Context(), p, args[0], path, to)
 			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			if to != "" {
-				if path == "" || got.Absent || got.Erased {
-					return usagef("--to: there is no document to write")
-				}
-				if err := os.WriteFile(e.path(to), document.Bytes(), 0o666); err != nil {
-					return err
-				}
+				return err
 			}
 			return e.printProven(p, path, got)
 		},
 	}
 	trustFlag(cmd, &trust)
-	cmd.Flags().StringVar(&to, "to", "", "write the bytes of the proven document to `FILE`")
+	cmd.Flags().StringVar(&to, "to", "", "write the bytes of the proven document to `FILE`, which must not be there")
 	return cmd
 }
 
-// readBounded reads a file that somebody else made.
-func readBounded(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
+// verifyProof checks a file, and writes the document that it proves to another one, if that
+// has a name.
+func (e *env) verifyProof(ctx context.Context, p *anchor.Policy, file, path, to string) (got savepoints.Proven, err error) {
+	f, err := e.openFile("proof", file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", savepoints.ErrUsage, err)
+		return got, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%w: %s has more than %d bytes", savepoints.ErrArchive, file, limit)
+	verify := func(w io.Writer) error {
+		if got, err = savepoints.VerifyProofFile(ctx, p, f, path, w); err != nil {
+			err = fmt.Errorf("%s: %w", file, err)
+		}
+		return err
 	}
-	return data, err
+	if to == "" {
+		err = verify(nil)
+		return got, err
+	}
+	_, err = e.writeNew(to, 0o644, func(w io.Writer) error {
+		err := verify(w)
+		if err == nil && (path == "" || got.Absent || got.Erased) {
+			err = usagef("--to: there is no document to write")
+		}
+		return err
+	})
+	return got, err
+}
+
+// readEvidence returns the evidence that a file is, nil if it is something else.
+func (e *env) readEvidence(file string) ([]byte, error) {
+	f, err := e.openFile("proof", file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, anchor.MaxEvidenceSize+1))
+	if err != nil || !bytes.HasPrefix(data, []byte("{")) {
+		return nil, err
+	}
+	return data, nil
 }
 
 func (e *env) printProven(p *anchor.Policy, path string, got savepoints.Proven) error {

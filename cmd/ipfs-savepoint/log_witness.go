@@ -80,6 +80,9 @@ func (e *env) succeed(b *savepoints.Bank, file string) (*savepoints.Bank, error)
 
 // witness answers until ctx ends.
 func (e *env) witness(ctx context.Context, b *savepoints.Bank, name, listen string, o witness.ServerOptions) error {
+	if _, err := net.ResolveTCPAddr("tcp", listen); err != nil {
+		return usagef("--listen: %v", err)
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return fmt.Errorf("witness: %w", err)

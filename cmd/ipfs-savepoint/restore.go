@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/restore"
@@ -45,7 +44,10 @@ else will do.
 To let the policy go on here, --log-key continues its log with the log's key (see
 "init"); where the key is lost, --new-log begins another log, whose first entry
 names the old one, and which --witness, --quorum, --origin and --private-ids
-describe as at "init". Whoever reads needs the trust policy of the new log then.`,
+describe as at "init". Whoever reads needs the trust policy of the new log then.
+A further policy of the old log is restored in the same way, and goes on in the log that
+the first one began. If the policy cannot go on yet, the same command takes the folder
+for restored if nothing in it has changed.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := savepoints.ParseRef(args[0])
@@ -56,8 +58,9 @@ describe as at "init". Whoever reads needs the trust policy of the new log then.
 				return usagef("--to DIR is missing")
 			}
 			dir := e.path(target)
-			// Before anything is fetched: a person has to clear the target.
-			if err := restore.CheckTarget(dir); err != nil {
+			// Before anything is fetched: a person has to clear the target, unless this
+			// is the second run of a command that has restored it.
+			if err := restore.CheckTarget(dir); err != nil && !next.goesOn() {
 				return err
 			}
 			next.stale = o.acceptStale
@@ -79,8 +82,10 @@ describe as at "init". Whoever reads needs the trust policy of the new log then.
 				if err != nil {
 					return err
 				}
-				next.restored(s.Savepoint, t)
-				return e.restore(cmd.Context(), t.Bank, s, dir, withoutErased)
+				if err := next.found(cmd.Context(), s.Savepoint, t); err != nil {
+					return err
+				}
+				return e.restore(cmd.Context(), t.Bank, s, dir, withoutErased, next.goesOn())
 			})
 			if err != nil {
 				return err
@@ -103,7 +108,7 @@ func (e *env) namesPlaces(file string) bool {
 	if file == "" {
 		return false
 	}
-	text, err := os.ReadFile(e.path(file))
+	text, err := e.readTrust(file)
 	if err != nil {
 		return false // whoever reads it next says why
 	}
@@ -127,13 +132,19 @@ func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, o fetchFl
 	return s, err
 }
 
-func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string, withoutErased bool) error {
+// restore writes a save point to a folder; again: which may hold just that already.
+func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string, withoutErased, again bool) error {
 	bar := e.progress()
 	t, err := restore.Folder(ctx, b, s.Savepoint, dir, restore.Options{
 		WithoutErased: withoutErased,
 		Progress:      func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
 	})
 	bar.done()
+	if again && errors.Is(err, restore.ErrTarget) {
+		if held, _ := restore.Holds(ctx, dir, s.Savepoint); held { // else it is for a person to clear
+			t, err = restore.Restored{Totals: s.Manifest.Totals}, nil
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"reflect"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -23,12 +22,15 @@ type afterRestore struct {
 	policy    []byte // the trust policy of its log
 }
 
+// goesOn reports whether it does.
+func (n *afterRestore) goesOn() bool { return n.file != "" || n.newLog }
+
 // prepareNext refuses what could not be done later, before anything is restored.
 func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	if !n.newLog && !reflect.ValueOf(n.init).IsZero() {
 		return usagef("--witness, --quorum, --origin, --private-ids and --hcs describe a log that --new-log begins")
 	}
-	if n.file == "" && !n.newLog {
+	if !n.goesOn() {
 		return nil
 	}
 	if n.file != "" && n.newLog {
@@ -42,7 +44,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
 		}
-		if text, err := os.ReadFile(e.path(trust)); err == nil { // whoever reads it next says why not
+		if text, err := e.readTrust(trust); err == nil { // whoever reads it next says why not
 			if p, err := anchor.ParsePolicy(text); err == nil && p.Origin == n.init.Origin {
 				return usagef("--origin %s: a new log has another origin than the log that it follows", p.Origin)
 			}
@@ -54,16 +56,22 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	return err
 }
 
-// check refuses a repository that has a log of its own.
+// check refuses a repository that has a log of its own which is not described here.
 func (n *afterRestore) check(b *savepoints.Bank) error {
-	if (n.file != "" || n.newLog) && b.Origin() != "" {
+	if b.Origin() != "" && (n.file != "" || !reflect.ValueOf(n.init).IsZero()) {
 		return fmt.Errorf("%w: the repository has the log %s", node.ErrRepoExists, b.Origin())
 	}
 	return nil
 }
 
-// restored notes what is restored.
-func (n *afterRestore) restored(s savepoints.Savepoint, t trusted) { n.savepoint, n.policy = s, t.file }
+// found notes what is to be restored, and refuses what cannot go on here.
+func (n *afterRestore) found(ctx context.Context, s savepoints.Savepoint, t trusted) error {
+	n.savepoint, n.policy = s, t.file
+	if !n.newLog {
+		return nil
+	}
+	return t.CanTakeOver(ctx, s)
+}
 
 // goOn takes over the policy.
 func (e *env) goOn(ctx context.Context, n afterRestore) error {
@@ -77,7 +85,7 @@ func (e *env) goOn(ctx context.Context, n afterRestore) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("the state is restored, and the policy cannot go on here yet (see \"init --log-key\"): %w", err)
+		return fmt.Errorf("the state is restored, and the policy cannot go on here yet; run the same command again: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 )
 
 func (e *env) retireCommand() *cobra.Command {
+	var trust, origin string
 	cmd := &cobra.Command{
 		Use:   "retire REF",
 		Short: "Stop keeping a save point, and say so in the log",
@@ -13,18 +14,32 @@ func (e *env) retireCommand() *cobra.Command {
 
 It is unpinned, and "gc" removes what no other save point needs. The log keeps
 its entry for ever, and "list --retired" shows it. Others that have copies keep
-them by their own rules.`,
+them by their own rules.
+
+With --log ORIGIN, of another log, its save point is given up in this repository only,
+and no log says so: what was erased and is kept for a predecessor's save points
+(--new-log) goes when these do. Where that log is followed it comes back.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.withSavepoint(cmd, args[0], "", "", func(b *savepoints.Bank, s savepoints.Savepoint) error {
-				if err := b.Retire(cmd.Context(), s); err != nil {
+			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
+				own := origin == "" || origin == b.Origin()
+				giveUp := b.GiveUp
+				if own {
+					giveUp = b.Retire
+				}
+				if err := giveUp(cmd.Context(), s); err != nil {
 					return err
 				}
-				e.note("%s@%d is retired; \"gc\" gives back its space", s.Manifest.Policy.ID, s.Manifest.Sequence)
-				return e.result(map[string]any{"savepoint": s.CID.String(), "retired": true}, "%s\n", s.CID)
+				what := "given up here, and no log says so"
+				if own {
+					what = "retired"
+				}
+				e.note("%s@%d is %s; \"gc\" gives back its space", s.Manifest.Policy.ID, s.Manifest.Sequence, what)
+				return e.result(map[string]any{"savepoint": s.CID.String(), "retired": own}, "%s\n", s.CID)
 			})
 		},
 	}
+	refFlags(cmd, &trust, &origin)
 	return cmd
 }
 

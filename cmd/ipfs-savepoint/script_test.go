@@ -25,8 +25,10 @@ const (
 	// runLimit is how long a command of a script may take.
 	runLimit = 30 * time.Second
 	// waitLimit is how long a script waits for something to happen.
-	waitLimit = 20 * time.Second
-	pollEvery = 2 * time.Millisecond
+	waitLimit = time.Minute
+	// answerLimit is how long a gateway may take that looks nowhere else.
+	answerLimit = 20 * time.Second
+	pollEvery   = 2 * time.Millisecond
 )
 
 // TestScript runs the program, built as a user gets it, in real processes; each
@@ -252,7 +254,7 @@ func exchange(ts *testscript.TestScript, method, status, url, body string, heade
 			req.Host = value
 		}
 	}
-	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
+	resp, err := (&http.Client{Timeout: answerLimit}).Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()
 	var header bytes.Buffer
@@ -285,7 +287,7 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 
 // cmdAwaitGet waits until a gateway has something, which holds a text.
 func cmdAwaitGet(ts *testscript.TestScript, _ bool, args []string) {
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: answerLimit}
 	until(ts, args[0], func() bool {
 		resp, err := client.Get(args[0])
 		if err != nil {

@@ -233,7 +233,8 @@ func (e *env) followOptions(p *anchor.Policy, o serveOptions) savepoints.FollowO
 // to the caller. The returned function takes both back.
 func (e *env) announce(b *savepoints.Bank, n *node.Network) (func() error, error) {
 	dir := b.Repo().Dir()
-	sock, err := e.listenCommands(dir, b)
+	run := func(w http.ResponseWriter, r *http.Request) { serveCommand(w, r, b) }
+	sock, err := e.listenCommands(dir, run, commandGrace)
 	if err != nil {
 		return nil, err
 	}

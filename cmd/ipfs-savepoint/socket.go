@@ -25,6 +25,9 @@ const (
 	commandPath = "/command"
 	// commandLimit bounds a command line, in bytes.
 	commandLimit = 1 << 20
+	// commandGrace is how long commands may go on when serve is to end, and then again
+	// how long they may take to notice that they were cancelled.
+	commandGrace = 5 * time.Second
 )
 
 // command is a command line to be executed.
@@ -54,9 +57,10 @@ func socketPath(dir string) (string, func() error, error) {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketFile), d.Close, nil
 }
 
-// listenCommands serves the socket of the repository in dir. The returned function
-// ends that, and waits for the commands that are running.
-func (e *env) listenCommands(dir string, b *savepoints.Bank) (func() error, error) {
+// listenCommands serves the socket of the repository in dir: run executes each command. The
+// returned function ends that, and waits for the commands that are running, for grace until
+// they are cancelled and for grace after that: one that hangs keeps no serve from ending.
+func (e *env) listenCommands(dir string, run http.HandlerFunc, grace time.Duration) (func() error, error) {
 	path, release, err := socketPath(dir)
 	if err != nil {
 		return nil, err
@@ -77,22 +81,38 @@ func (e *env) listenCommands(dir string, b *savepoints.Bank) (func() error, erro
 	mux.HandleFunc("POST "+commandPath, func(w http.ResponseWriter, r *http.Request) {
 		running.Add(1)
 		defer running.Done()
-		serveCommand(w, r, b)
+		run(w, r)
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	return func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
 		err := srv.Shutdown(ctx)
 		if err != nil {
 			err = srv.Close() // cancels the commands that still run
 		}
 		<-done
-		running.Wait()
+		if !endsWithin(&running, grace) {
+			e.note("a command of another process does not end; serve ends without it")
+		}
 		return errors.Join(err, release())
 	}, nil
+}
+
+func endsWithin(running *sync.WaitGroup, d time.Duration) bool {
+	ended := make(chan struct{})
+	go func() {
+		running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // serveCommand executes a command and streams what it prints. It stops when the

@@ -55,6 +55,9 @@ func (f *folder) push(ctx context.Context, item Item, moved func()) error {
 	if err := f.check(); err != nil {
 		return err
 	}
+	if item.NotYet != nil {
+		return fmt.Errorf("%w: %w", ErrNotYet, item.NotYet)
+	}
 	path := f.path(item)
 	if err := readWhole(ctx, path, item, moved); err == nil {
 		return nil

@@ -105,6 +105,16 @@ func TestFolderWrongArchive(t *testing.T) {
 	}
 }
 
+// TestFolderNotYet: of what can be no file yet there is none.
+func TestFolderNotYet(t *testing.T) {
+	f, item := newFolder(t)
+	item.NotYet, item.Roots, item.Write = errors.New("no quorum"), nil, nil
+	mustBe(t, f.Push(ctx, item), ErrNotYet)
+	if got := names(t, f.dir); len(got) > 0 {
+		t.Errorf("the folder holds %v", got)
+	}
+}
+
 func TestFolderAbsent(t *testing.T) {
 	f, item := newFolder(t)
 	f.dir = filepath.Join(f.dir, "unmounted")

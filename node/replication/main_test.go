@@ -55,10 +55,10 @@ func mustBe(t testing.TB, err, want error) {
 	}
 }
 
-// await waits until ok says so, at most 20 seconds.
+// await waits until ok says so, at most a minute.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for: %s", what)
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/node"
@@ -64,35 +65,38 @@ func TestFolderHangs(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			f, item := newFolder(t)
 			f.io.stall, f.io.grace = c.stall, 10*time.Millisecond
-			begun, hang := make(chan bool), make(chan bool)
-			write := item.Write
-			// In place of a write to a file system whose server is gone, which cannot
-			// be had here.
-			item.Write = func(ctx context.Context, w io.Writer) error {
-				close(begun)
-				<-hang
-				return write(ctx, w)
-			}
-			ended, cancel := context.WithCancelCause(ctx)
-			go func() {
-				<-begun
-				if c.want == stopped {
-					cancel(stopped)
+			// Its clock moves only while nothing can be done.
+			synctest.Test(t, func(t *testing.T) {
+				begun, hang := make(chan bool), make(chan bool)
+				write := item.Write
+				// In place of a write to a file system whose server is gone, which cannot
+				// be had here.
+				item.Write = func(ctx context.Context, w io.Writer) error {
+					close(begun)
+					<-hang
+					return write(ctx, w)
 				}
-			}()
-			mustBe(t, f.Push(ended, item), c.want)
-			mustBe(t, f.Push(ctx, item), node.ErrUnreachable)
-			_, err := f.Places(ctx, item)
-			mustBe(t, err, node.ErrUnreachable)
-			close(hang)
-			await(t, "the call has returned", func() bool { return f.io.left.Load() == 0 })
-			if got := names(t, f.dir); len(got) > 0 {
-				t.Errorf("the folder holds %v", got)
-			}
-			item.Write = write
-			f.io.stall = time.Hour
-			must(t, f.Push(ctx, item))
-			cancel(nil)
+				ended, cancel := context.WithCancelCause(ctx)
+				go func() {
+					<-begun
+					if c.want == stopped {
+						cancel(stopped)
+					}
+				}()
+				mustBe(t, f.Push(ended, item), c.want)
+				mustBe(t, f.Push(ctx, item), node.ErrUnreachable)
+				_, err := f.Places(ctx, item)
+				mustBe(t, err, node.ErrUnreachable)
+				close(hang)
+				await(t, "the call has returned", func() bool { return f.io.left.Load() == 0 })
+				if got := names(t, f.dir); len(got) > 0 {
+					t.Errorf("the folder holds %v", got)
+				}
+				item.Write = write
+				f.io.stall = time.Hour
+				must(t, f.Push(ctx, item))
+				cancel(nil)
+			})
 		})
 	}
 }

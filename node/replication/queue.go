@@ -26,7 +26,7 @@ type Options struct {
 	// Roots returns the DAGs that should be at a target, in the order in which they
 	// are to be brought there. It is asked before each pass.
 	Roots func(ctx context.Context, r node.Replica) ([]cid.Cid, error)
-	// Item describes one of them.
+	// Item describes one of them. Whoever makes one ready that was not yet wakes the queue.
 	Item func(ctx context.Context, root cid.Cid) (Item, error)
 	// FirstRetry is the pause after a first failure; each further one doubles it, up
 	// to LastRetry. Of a pause a random part, at most half, is left out. 0: the
@@ -176,6 +176,9 @@ func (q *Queue) pass(ctx context.Context, l *lane, report func(Status)) (next ti
 			if ctx.Err() != nil {
 				return time.Time{}
 			}
+			if errors.Is(s.Err, ErrNotYet) {
+				continue
+			}
 			report(s)
 			r = q.record(l, root)
 			if s.State == Waiting && ofTarget(s.Err) {
@@ -201,7 +204,7 @@ func (q *Queue) due(r record) bool {
 }
 
 // push brings one item to a target and records how that ended; again: also if it is
-// known to be there. If ctx ends first nothing is recorded.
+// known to be there. If ctx ends first, or the item is not ready, nothing is recorded.
 func (q *Queue) push(ctx context.Context, l *lane, root cid.Cid, again bool) Status {
 	select {
 	case l.busy <- struct{}{}:
@@ -219,6 +222,11 @@ func (q *Queue) push(ctx context.Context, l *lane, root cid.Cid, again bool) Sta
 	}
 	if err != nil && ctx.Err() != nil {
 		return l.status(root, r)
+	}
+	if errors.Is(err, ErrNotYet) {
+		s := l.status(root, r)
+		s.State, s.Reason, s.Err = Waiting, Reason(err), err
+		return s
 	}
 	now := q.o.Now().UTC()
 	next := record{V: recordVersion, State: Done, At: place(l.config), Time: now}

@@ -179,6 +179,31 @@ func TestQueueBacksOff(t *testing.T) {
 	}
 }
 
+// TestQueueNotYet: what is not ready has not failed. It is pushed as soon as the queue
+// looks again; who asks for it is told.
+func TestQueueNotYet(t *testing.T) {
+	b := newBench(t, 2, "f")
+	f := b.fakes[0]
+	f.set(func(context.Context, cid.Cid) error { return fmt.Errorf("%w: no quorum", ErrNotYet) })
+	q := b.queue()
+	next := q.pass(ctx, q.lanes[0], func(s Status) { t.Errorf("reported: %+v", s) })
+	if f.count() != 2 || !next.IsZero() {
+		t.Errorf("%d pushes, the next at %v", f.count(), next)
+	}
+	list, err := q.Once(ctx, Selection{}, nil)
+	must(t, err)
+	if s := list[0]; s.State != Waiting || s.Attempts != 0 || !strings.Contains(s.Reason, "no quorum") {
+		t.Errorf("%+v", s)
+	}
+	f.set(nil)
+	b.pass(q)
+	list, err = q.List(ctx, Selection{})
+	must(t, err)
+	if list[0].State != Done || list[1].State != Done {
+		t.Errorf("%+v", list)
+	}
+}
+
 // TestQueueClockWentBack: a next try that is further away than any pause is due.
 func TestQueueClockWentBack(t *testing.T) {
 	b := newBench(t, 1, "f")

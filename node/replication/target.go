@@ -21,6 +21,8 @@ import (
 var (
 	// ErrPending: a target has taken a DAG on and does not have all of it yet.
 	ErrPending = errors.New("not finished yet")
+	// ErrNotYet: a target takes files, and of the item there can be none yet.
+	ErrNotYet = errors.New("not ready to be replicated")
 	// ErrRefused: a target was reached and does not do what it was asked for.
 	ErrRefused = errors.New("target refuses")
 	// ErrToken: a token file that cannot be used.
@@ -43,6 +45,9 @@ type Item struct {
 	// has more than Write gives keeps it.
 	Without []cid.Cid
 	Write   func(ctx context.Context, w io.Writer) error
+	// NotYet, if not nil, is why there can be no such file yet: Roots and Write are nil.
+	// A target that takes the DAG alone does without.
+	NotYet error
 }
 
 // Target is a place to bring DAGs to. Its methods are safe for concurrent use.

@@ -46,7 +46,21 @@ type said struct {
 	Time     time.Time
 	Policies map[PolicyKey]*policy
 	// Erased has documents, each with the index of the first entry that erases it.
-	Erased map[cid.Cid]int64 `json:",omitempty"`
+	Erased map[document]int64 `json:",omitempty"`
+}
+
+// document is the CID of a document as a key in JSON. A cid.Cid is none: it is written by
+// its MarshalText, and read by its UnmarshalJSON, which wants another form.
+type document cid.Cid
+
+// MarshalText returns the CID in its text form.
+func (d document) MarshalText() ([]byte, error) { return cid.Cid(d).MarshalText() }
+
+// UnmarshalText reads what MarshalText returns.
+func (d *document) UnmarshalText(text []byte) error {
+	c, err := cid.Decode(string(text))
+	*d = document(c)
+	return err
 }
 
 // policy is what a log says of a policy.
@@ -76,7 +90,7 @@ type Anchored struct {
 
 // NewHistory returns the history of an empty log.
 func NewHistory(origin string) *History {
-	return &History{said{Origin: origin, Policies: map[PolicyKey]*policy{}, Erased: map[cid.Cid]int64{}}}
+	return &History{said{Origin: origin, Policies: map[PolicyKey]*policy{}, Erased: map[document]int64{}}}
 }
 
 // Add takes the entry at an index of the log. The error is that of Check; one that was
@@ -122,8 +136,8 @@ func (h *History) Add(index int64, e Entry) error {
 		p.Epoch, p.Opened, p.High = e.Epoch, index, nil
 	case *Erase:
 		for _, c := range e.Documents {
-			if _, ok := h.said.Erased[c]; !ok {
-				h.said.Erased[c] = index
+			if _, ok := h.said.Erased[document(c)]; !ok {
+				h.said.Erased[document(c)] = index
 			}
 		}
 	case *Freeze:
@@ -235,6 +249,9 @@ func (h *History) Epoch() uint64 { return h.said.Epoch }
 // Frozen reports whether nothing may follow.
 func (h *History) Frozen() bool { return h.said.Frozen }
 
+// Imported reports whether the first entry is a takeover from another log.
+func (h *History) Imported() bool { return h.said.Imported }
+
 // Policies returns the keys of all policies, sorted.
 func (h *History) Policies() []PolicyKey {
 	var keys []PolicyKey
@@ -299,8 +316,8 @@ func (h *History) Retired(k PolicyKey, sequence uint64) (index int64, retired bo
 
 // Erased returns the index of the first entry that says that a document is erased, and
 // whether there is one.
-func (h *History) Erased(document cid.Cid) (index int64, erased bool) {
-	index, erased = h.said.Erased[document]
+func (h *History) Erased(doc cid.Cid) (index int64, erased bool) {
+	index, erased = h.said.Erased[document(doc)]
 	return index, erased
 }
 
@@ -363,7 +380,7 @@ func (h *History) UnmarshalJSON(data []byte) error {
 		}
 	}
 	if s.Erased == nil {
-		s.Erased = map[cid.Cid]int64{}
+		s.Erased = map[document]int64{}
 	}
 	h.said = s
 	return nil

@@ -44,7 +44,7 @@ func (w *writer) retire(policy string, epoch, sequence uint64) *entry.Retire {
 func (w *writer) takeover(policy string, epoch uint64, from string) *entry.Takeover {
 	t := &entry.Takeover{Common: w.common(epoch), Policy: policyKey(policy)}
 	if from != "" {
-		t.Previous = &entry.Previous{Origin: from, Checkpoint: []byte("x"), Root: cid.NewCidV1(cid.DagProtobuf, rawCID("x").Hash())}
+		t.Previous = &entry.Previous{Origin: from, Checkpoint: []byte(from + "\n1\nAAAA\n\n\u2014 " + from + " x\n"), Root: cid.NewCidV1(cid.DagProtobuf, rawCID("x").Hash())}
 	}
 	return t
 }

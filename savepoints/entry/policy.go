@@ -49,6 +49,19 @@ func KeyOf(instance [16]byte, policyID string) PolicyKey {
 	return k
 }
 
+// PolicyOf returns the key of the policy that an entry is of, and whether it is of one.
+func PolicyOf(e Entry) (PolicyKey, bool) {
+	switch e := e.(type) {
+	case *Savepoint:
+		return e.Policy, true
+	case *Retire:
+		return e.Policy, true
+	case *Takeover:
+		return e.Policy, true
+	}
+	return PolicyKey{}, false
+}
+
 // MarshalText returns the key in hexadecimal.
 func (k PolicyKey) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[:]), nil }
 

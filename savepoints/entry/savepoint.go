@@ -1,8 +1,11 @@
 package entry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
 	"github.com/ipfs/go-cid"
@@ -107,8 +110,31 @@ type Takeover struct {
 // Previous is another log as it was when a policy was taken over from it.
 type Previous struct {
 	Origin     string
-	Checkpoint []byte  // the signed note
+	Checkpoint []byte  // the signed note, whose form alone is checked
 	Root       cid.Cid // the log root
+}
+
+// checkNote requires the form of a signed note (c2sp.org/signed-note) whose text begins with
+// the origin of a log. Whether that log signed it only those can tell who have its key.
+func checkNote(origin string, signed []byte) error {
+	i := bytes.LastIndex(signed, []byte("\n\n"))
+	if i < 0 || !utf8.Valid(signed) {
+		return errors.New("is not a signed note")
+	}
+	if first, _, _ := strings.Cut(string(signed[:i]), "\n"); origin == "" || first != origin {
+		return fmt.Errorf("is of log %q, not %q", first, origin)
+	}
+	signatures := strings.SplitAfter(string(signed[i+2:]), "\n")
+	last := len(signatures) - 1
+	for _, line := range signatures[:last] {
+		if f := strings.Split(line, " "); len(f) != 3 || f[0] != "\u2014" || f[1] == "" || f[2] == "\n" {
+			return fmt.Errorf("has a signature %.80q", line)
+		}
+	}
+	if last == 0 || signatures[last] != "" {
+		return errors.New("is a note without a signature")
+	}
+	return nil
 }
 
 // Type is "takeover".
@@ -122,6 +148,9 @@ func (t *Takeover) fields(f *fields) {
 		}
 		f.text("prevOrigin", &t.Previous.Origin)
 		f.bytes("prevCheckpoint", &t.Previous.Checkpoint)
+		if err := checkNote(t.Previous.Origin, t.Previous.Checkpoint); err != nil {
+			f.fail("prevCheckpoint", err)
+		}
 		f.cid("prevRoot", &t.Previous.Root, cid.DagProtobuf)
 	}
 	if t.Epoch == 0 {

@@ -138,10 +138,21 @@ func TestTypesRefuse(t *testing.T) {
 	}
 	docs := sortedCIDs(3)
 	for name, e := range map[string]entry.Entry{
-		"takeover to epoch 0":        &entry.Takeover{Common: first, Policy: key},
-		"previous root raw":          prev(func(p *entry.Previous) { p.Root = rawCID("x") }),
-		"previous root missing":      prev(func(p *entry.Previous) { p.Root = cid.Undef }),
-		"previous checkpoint long":   prev(func(p *entry.Previous) { p.Checkpoint = make([]byte, entry.MaxSize) }),
+		"takeover to epoch 0":       &entry.Takeover{Common: first, Policy: key},
+		"previous root raw":         prev(func(p *entry.Previous) { p.Root = rawCID("x") }),
+		"previous root missing":     prev(func(p *entry.Previous) { p.Root = cid.Undef }),
+		"previous origin empty":     prev(func(p *entry.Previous) { p.Origin = "" }),
+		"previous origin another":   prev(func(p *entry.Previous) { p.Origin = "log.example/other" }),
+		"previous checkpoint empty": prev(func(p *entry.Previous) { p.Checkpoint = nil }),
+		"previous not a note":       prev(func(p *entry.Previous) { p.Checkpoint = []byte("log.example/before\n1\nAAAA\n") }),
+		"previous not signed":       prev(func(p *entry.Previous) { p.Checkpoint = []byte("log.example/before\n1\nAAAA\n\n") }),
+		"previous cut short":        prev(func(p *entry.Previous) { p.Checkpoint = p.Checkpoint[:len(p.Checkpoint)-1] }),
+		"previous signed otherwise": prev(func(p *entry.Previous) { p.Checkpoint = append(p.Checkpoint, "no signature\n"...) }),
+		"previous signed by nobody": prev(func(p *entry.Previous) { p.Checkpoint = append(p.Checkpoint, "\u2014  x\n"...) }),
+		"previous not UTF-8":        prev(func(p *entry.Previous) { p.Checkpoint = append(p.Checkpoint, "\u2014 \xff x\n"...) }),
+		"previous checkpoint long": prev(func(p *entry.Previous) {
+			p.Checkpoint = append(p.Checkpoint, "\u2014 w "+strings.Repeat("x", entry.MaxSize)+"\n"...)
+		}),
 		"retire of sequence 0":       &entry.Retire{Common: c, Policy: key, Savepoint: sample().Savepoint},
 		"retire of a document":       &entry.Retire{Common: c, Policy: key, Sequence: 1, Savepoint: rawCID("x")},
 		"erase of nothing":           &entry.Erase{Common: c},

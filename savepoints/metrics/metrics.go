@@ -114,7 +114,8 @@ func (g gauges) own(s savepoints.OwnStatus) {
 		g.is(ledgerError, l.Err != nil, s.Origin)
 	}
 	for _, w := range s.Witnesses {
-		g.moment(cosigned, w.Cosigned, s.Origin, w.Name)
+		// One that is not known to have ever done so is behind since ever.
+		g.set(cosigned, seconds(w.Cosigned), s.Origin, w.Name)
 		g.is(witnessError, w.Err != nil, s.Origin, w.Name)
 	}
 }
@@ -137,6 +138,14 @@ func (g gauges) is(d *prometheus.Desc, yes bool, labels ...string) {
 
 func (g gauges) moment(d *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
-		g.set(d, float64(t.UnixMilli())/1000, labels...)
+		g.set(d, seconds(t), labels...)
 	}
+}
+
+// seconds since 1970; 0 for the zero time.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }

@@ -247,7 +247,9 @@ func TestPublishFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.config.Timeout, r.config.NodeTimeout = 2*time.Second, time.Second
+			if c.want == anchor.ErrUnavailable { // also where it is tried again and again
+				r.config.Timeout, r.config.NodeTimeout = 2*time.Second, time.Second
+			}
 			c.fault(r)
 			if _, err := r.publish(t, 3); !errors.Is(err, c.want) {
 				t.Fatalf("%v, want one that is %q", err, c.want)

@@ -50,7 +50,35 @@ func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
 
 // Write replaces a file so that after a crash it holds the old bytes, or those
 // that fill wrote.
-func (d Disk) Write(path string, perm fs.FileMode, fill func(File) error) (err error) {
+func (d Disk) Write(path string, perm fs.FileMode, fill func(File) error) error {
+	return d.write(path, perm, fill, d.system().Rename)
+}
+
+// WriteNew makes a file that is not there yet, so that after a crash there is none, or one
+// that holds what fill wrote. The error wraps fs.ErrExist if there is one, also if it came
+// meanwhile.
+func (d Disk) WriteNew(path string, perm fs.FileMode, fill func(File) error) error {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	}
+	return d.write(path, perm, fill, d.nameNew)
+}
+
+// nameNew gives a file its name. A link, unlike a rename, does not replace a file that came
+// meanwhile; where the file system has no links, a rename must do.
+func (d Disk) nameNew(temporary, path string) error {
+	err := d.system().Link(temporary, path)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return err
+	case err != nil:
+		return d.system().Rename(temporary, path)
+	}
+	return d.system().Remove(temporary)
+}
+
+// write writes a temporary file beside path and has name give it that name.
+func (d Disk) write(path string, perm fs.FileMode, fill func(File) error, name func(temporary, path string) error) (err error) {
 	dir := filepath.Dir(path)
 	f, err := d.system().CreateTemp(dir, TemporaryPrefix+"*")
 	if err != nil {
@@ -74,7 +102,7 @@ func (d Disk) Write(path string, perm fs.FileMode, fill func(File) error) (err e
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := d.system().Rename(f.Name(), path); err != nil {
+	if err := name(f.Name(), path); err != nil {
 		return err
 	}
 	return d.SyncDir(dir)
@@ -137,6 +165,11 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 
 // MakeDir is [Disk.MakeDir] with the operating system.
 func MakeDir(path string) error { return Disk{}.MakeDir(path) }
+
+// WriteNew is [Disk.WriteNew] with the operating system.
+func WriteNew(path string, perm fs.FileMode, fill func(File) error) error {
+	return Disk{}.WriteNew(path, perm, fill)
+}
 
 // Remove is [Disk.Remove] with the operating system.
 func Remove(path string) error { return Disk{}.Remove(path) }

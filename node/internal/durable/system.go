@@ -13,6 +13,7 @@ type System interface {
 	OpenFile(path string, flag int, perm fs.FileMode) (File, error)
 	CreateTemp(dir, pattern string) (File, error)
 	Rename(from, to string) error
+	Link(from, to string) error
 	Remove(path string) error
 	SyncDir(dir string) error
 }
@@ -49,6 +50,7 @@ func (operatingSystem) CreateTemp(dir, pattern string) (File, error) {
 }
 
 func (operatingSystem) Rename(from, to string) error { return os.Rename(from, to) }
+func (operatingSystem) Link(from, to string) error   { return os.Link(from, to) }
 func (operatingSystem) Remove(path string) error     { return os.Remove(path) }
 
 func (operatingSystem) SyncDir(dir string) error {

@@ -25,7 +25,7 @@ var ErrPower = errors.New("no power")
 
 // Op is a call that a [Disk] is about to do.
 type Op struct {
-	Kind string // read, write, truncate, sync, create, rename, remove, syncdir
+	Kind string // read, write, truncate, sync, create, rename, link, remove, syncdir
 	Path string
 	Off  int64 // of a read
 }
@@ -140,6 +140,20 @@ func (d *Disk) Rename(from, to string) error {
 	err := os.Rename(from, to)
 	if err == nil {
 		d.name(filepath.Dir(to), naming{to: d.now[from], from: nil})
+	}
+	return err
+}
+
+// Link implements durable.System, within a folder.
+func (d *Disk) Link(from, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.before("link", to); err != nil {
+		return err
+	}
+	err := os.Link(from, to)
+	if err == nil {
+		d.name(filepath.Dir(to), naming{to: d.now[from]})
 	}
 	return err
 }
