@@ -19,6 +19,8 @@ var (
 	// ErrConflict: the log already says something else about this point of the
 	// policy's execution.
 	ErrConflict = errors.New("conflict with an earlier save point")
+	// ErrLogExists: the repository has a log, and is to get another one, or its keys.
+	ErrLogExists = errors.New("repository has a log already")
 	// ErrNoLogKey: the repository follows logs and has none of its own.
 	ErrNoLogKey = errors.New("repository has no log of its own")
 	// ErrNoPolicyKey: the log names policies by a key that is not in the repository.

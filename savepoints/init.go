@@ -143,7 +143,7 @@ func openWithoutLog(ctx context.Context, dir string) (*node.Repo, error) {
 func checkNoLog(ctx context.Context, repo *node.Repo) error {
 	_, err := repo.ReadFile(logKeyFile)
 	if err == nil {
-		return fmt.Errorf("%w: the repository in %s has a log already", node.ErrRepoExists, repo.Dir())
+		return fmt.Errorf("%w: in %s", ErrLogExists, repo.Dir())
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -168,7 +168,7 @@ func checkNoLog(ctx context.Context, repo *node.Repo) error {
 			continue
 		}
 		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
-			return fmt.Errorf("%w: the repository in %s had the log %s, whose key is missing", node.ErrRepoExists, repo.Dir(), p.Origin)
+			return fmt.Errorf("%w: the one in %s had %s, whose key is missing", ErrLogExists, repo.Dir(), p.Origin)
 		}
 	}
 	return nil
@@ -187,7 +187,7 @@ func forgetEmpty(ctx context.Context, repo *node.Repo, origin string) error {
 			continue
 		}
 		if h, err := anchor.ReadStored(head); err != nil || h.Size > 0 {
-			return fmt.Errorf("%w: the repository in %s has a copy of a log %s: a new one needs another name", node.ErrRepoExists, repo.Dir(), origin)
+			return fmt.Errorf("%w: the one in %s has a copy of a log %s, and a new one needs another name", ErrLogExists, repo.Dir(), origin)
 		}
 		if err := repo.DeleteHead(name); err != nil {
 			return err

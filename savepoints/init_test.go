@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
@@ -29,7 +28,7 @@ func TestInitAgain(t *testing.T) {
 		must(t, b.Close())
 		for _, name := range []string{"log.key", "trust.policy"} {
 			must(t, os.Remove(filepath.Join(dir, name)))
-			if _, err := savepoints.Init(ctx, dir, o); !errors.Is(err, node.ErrRepoExists) {
+			if _, err := savepoints.Init(ctx, dir, o); !errors.Is(err, savepoints.ErrLogExists) {
 				t.Errorf("without %s: %v", name, err)
 			}
 		}

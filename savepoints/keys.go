@@ -245,7 +245,7 @@ func readKeys(r io.Reader) (Keys, error) {
 
 // ImportKeys keeps the keys of a log in a bank that has none of its own, and the log's
 // trust policy. The log is not written before it is continued; see [Continue]. The error
-// wraps node.ErrRepoExists if the repository has a log.
+// wraps ErrLogExists if the repository has a log.
 func (b *Bank) ImportKeys(k Keys) error {
 	if err := hasNoKey(b.repo); err != nil {
 		return fmt.Errorf("import keys: %w", err)

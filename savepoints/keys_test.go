@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 	"github.com/ipfs/go-cid"
 )
@@ -143,7 +142,7 @@ func TestImportKeys(t *testing.T) {
 	t.Cleanup(func() { b.Close() })
 	first := take(t, b, smallState(1), "p")
 	keys := keysOf(t, b)
-	if err := initBank(t).ImportKeys(keys); !errors.Is(err, node.ErrRepoExists) {
+	if err := initBank(t).ImportKeys(keys); !errors.Is(err, savepoints.ErrLogExists) {
 		t.Errorf("into a bank with a log: %v", err)
 	}
 	r, err := savepoints.OpenReader(ctx, filepath.Join(t.TempDir(), "next"))

@@ -20,7 +20,6 @@ import (
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor/witness"
 	"github.com/ipfs-savepoint/ipfs-savepoint/dag"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/node/replication"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
@@ -193,7 +192,7 @@ func TestInitAfterLostKey(t *testing.T) {
 	take(t, b, smallState(1), "p")
 	must(t, b.Close())
 	must(t, os.Remove(filepath.Join(b.Repo().Dir(), "log.key")))
-	if _, err := savepoints.Init(ctx, b.Repo().Dir(), savepoints.InitOptions{}); !errors.Is(err, node.ErrRepoExists) {
+	if _, err := savepoints.Init(ctx, b.Repo().Dir(), savepoints.InitOptions{}); !errors.Is(err, savepoints.ErrLogExists) {
 		t.Errorf("init: %v", err)
 	}
 }

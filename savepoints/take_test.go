@@ -35,7 +35,7 @@ func TestInit(t *testing.T) {
 		t.Error("another log is found")
 	}
 	must(t, b.Close())
-	if _, err := savepoints.Init(ctx, dir, savepoints.InitOptions{}); !errors.Is(err, node.ErrRepoExists) {
+	if _, err := savepoints.Init(ctx, dir, savepoints.InitOptions{}); !errors.Is(err, savepoints.ErrLogExists) {
 		t.Errorf("init of a bank: %v", err)
 	}
 	for _, origin := range []string{"with space", "a+b", "new\nline", strings.Repeat("x", 256)} {

@@ -51,7 +51,7 @@ type ContinueOptions struct {
 // nothing newer: the host that wrote the log may not be dead. Then a takeover is
 // appended for each policy of the log.
 //
-// The error wraps node.ErrRepoExists if the repository has a log, anchor.ErrNoQuorum if
+// The error wraps ErrLogExists if the repository has a log, anchor.ErrNoQuorum if
 // the witnesses cannot be reached, ErrUnwitnessed if there are none and that was not
 // allowed, anchor.ErrRollback or anchor.ErrFork with the evidence if they have seen
 // another log than the sources show, and ErrKeys. Nothing has been signed then, and it
@@ -348,7 +348,7 @@ func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
 func hasNoKey(repo *node.Repo) error {
 	_, err := repo.ReadFile(logKeyFile)
 	if err == nil {
-		return fmt.Errorf("%w: the repository in %s has a log already", node.ErrRepoExists, repo.Dir())
+		return fmt.Errorf("%w: in %s", ErrLogExists, repo.Dir())
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -35,7 +35,7 @@ type NewLogOptions struct {
 // whose key is not at hand. It gets a log whose first entry is a takeover that names the
 // other log and its head; if it has such a log already, of the same instance, the takeover
 // is appended to that. Who reads has to be given the trust policy of the new log. The error
-// wraps node.ErrRepoExists if the repository has a log that began otherwise, or in which the
+// wraps ErrLogExists if the repository has a log that began otherwise, or in which the
 // policy runs.
 func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 	b, err := Open(ctx, dir)
@@ -58,11 +58,11 @@ func (b *Bank) CanTakeOver(ctx context.Context, s Savepoint) error {
 	return b.write(ctx, func(l *ledger) error { return l.canTakeOver(s) })
 }
 
-// canTakeOver is CanTakeOver in a bank that has a log. The error wraps node.ErrRepoExists.
+// canTakeOver is CanTakeOver in a bank that has a log. The error wraps ErrLogExists.
 func (l *ledger) canTakeOver(s Savepoint) error {
 	origin := l.b.own.Origin
 	refuse := func(why string) error {
-		return fmt.Errorf("%w: the repository has the log %s, %s", node.ErrRepoExists, origin, why)
+		return fmt.Errorf("%w: %s, %s", ErrLogExists, origin, why)
 	}
 	k, _ := l.b.naming(origin).Key(s.Entry.Instance, s.Manifest.Policy.ID)
 	from := l.history.TakenFrom(k)

@@ -104,7 +104,7 @@ func TestContinue(t *testing.T) {
 	}
 	// It is not done twice.
 	must(t, b.Close())
-	if _, err := continueOn(t, dir, o); !errors.Is(err, node.ErrRepoExists) {
+	if _, err := continueOn(t, dir, o); !errors.Is(err, savepoints.ErrLogExists) {
 		t.Errorf("again: %v", err)
 	}
 	b = openBank(t, dir)

@@ -6,7 +6,6 @@ import (
 	"reflect"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
-	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints"
 )
 
@@ -59,7 +58,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 // check refuses a repository that has a log of its own which is not described here.
 func (n *afterRestore) check(b *savepoints.Bank) error {
 	if b.Origin() != "" && (n.file != "" || !reflect.ValueOf(n.init).IsZero()) {
-		return fmt.Errorf("%w: the repository has the log %s", node.ErrRepoExists, b.Origin())
+		return fmt.Errorf("%w: %s", savepoints.ErrLogExists, b.Origin())
 	}
 	return nil
 }
