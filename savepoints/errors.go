@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ipfs-savepoint/ipfs-savepoint/node"
 	"github.com/ipfs-savepoint/ipfs-savepoint/savepoints/entry"
 )
 
@@ -19,8 +20,9 @@ var (
 	// ErrConflict: the log already says something else about this point of the
 	// policy's execution.
 	ErrConflict = errors.New("conflict with an earlier save point")
-	// ErrLogExists: the repository has a log, and is to get another one, or its keys.
-	ErrLogExists = errors.New("repository has a log already")
+	// ErrLogExists: the repository has a log, and is to get another one, or its keys. It is a
+	// node.ErrRepoExists.
+	ErrLogExists error = logExistsError{}
 	// ErrNoLogKey: the repository follows logs and has none of its own.
 	ErrNoLogKey = errors.New("repository has no log of its own")
 	// ErrNoPolicyKey: the log names policies by a key that is not in the repository.
@@ -39,6 +41,12 @@ var (
 	// ErrDamaged: a save point that the repository should hold is not whole.
 	ErrDamaged = errors.New("save point is damaged")
 )
+
+type logExistsError struct{}
+
+func (logExistsError) Error() string { return "repository has a log already" }
+
+func (logExistsError) Is(target error) bool { return target == node.ErrRepoExists }
 
 // frozenError says that a log takes no more entries. It is an entry.ErrFrozen, and an
 // ErrConflict: nothing has happened.

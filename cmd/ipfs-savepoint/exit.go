@@ -58,7 +58,6 @@ var failures = []failure{
 	{restore.ErrTarget, exitDecide, "target_not_empty"},
 	{restore.ErrBusy, exitDecide, "target_busy"},
 	{node.ErrRepoExists, exitDecide, "repository_exists"},
-	{savepoints.ErrLogExists, exitDecide, "repository_exists"},
 
 	// Witnesses that gave no cosignature may have given something wrong as well.
 	{anchor.ErrNoQuorum, exitNotFound, "no_quorum"},

@@ -32,6 +32,7 @@ func TestClassify(t *testing.T) {
 		{join(anchor.ErrUnavailable, anchor.ErrUntrusted), exitVerification, "log_not_trusted"},
 		{join(savepoints.ErrNotFound, savepoints.ErrDamaged), exitVerification, "damaged"},
 		{&anchor.PolicyError{Err: errors.New("x")}, exitVerification, "trust_policy_unusable"},
+		{savepoints.ErrLogExists, exitDecide, "repository_exists"},
 		{errors.New("disk full"), exitFailed, "failed"},
 	} {
 		if got := classify(context.Background(), fmt.Errorf("wrapped: %w", c.err)); got.status != c.status || got.code != c.code {
