@@ -74,8 +74,8 @@ func (r *Repo) DialPeer(addrs []string) (*Remote, error) {
 
 // Held asks for one IPFS block of those that the remote has at hand, and checks it: a
 // gateway is told not to go and find it elsewhere, and a peer that has no gateway is
-// asked by bitswap, under a peer id that it does not know. The error wraps dag.ErrNotFound if it was reached and has not
-// shown it before ctx ended.
+// asked by bitswap, under a peer id that it does not know. The error wraps dag.ErrNotFound
+// if it was reached and has not shown it before ctx ended.
 func (r *Remote) Held(ctx context.Context, c cid.Cid) ([]byte, error) {
 	asked := *r
 	asked.client = &http.Client{Transport: cachedOnly{r.client.Transport}, CheckRedirect: r.client.CheckRedirect}

@@ -57,8 +57,9 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 }
 
 // WriteNewFile makes a file, for somebody who named it, that holds what fill writes, and
-// returns its length. It appears under its name when it is complete and on disk; an error
-// leaves nothing. The error wraps fs.ErrExist if there is such a file already, which is
+// returns its length. It appears under its name when it is complete and on disk, with what
+// the umask leaves of perm. An error leaves nothing, but for that of the last sync, after which
+// a crash of the machine may take the name away. The error wraps fs.ErrExist if there is such a file already, which is
 // never replaced.
 func WriteNewFile(path string, perm fs.FileMode, fill func(io.Writer) error) (n int64, err error) {
 	err = durable.WriteNew(path, perm, func(f durable.File) error {

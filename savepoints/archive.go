@@ -44,20 +44,28 @@ type archive struct {
 
 func (b *Bank) archive(ctx context.Context, s Savepoint) (archive, error) {
 	a := archive{Source: b.repo.Blocks, more: map[cid.Cid][]byte{}}
+	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
+	if err != nil {
+		return a, err
+	}
+	var records []string
+	if len(erased) > 0 {
+		without, keys, whole, err := b.gaps(ctx, s)
+		if ctx.Err() != nil {
+			return a, ctx.Err()
+		}
+		if err == nil && whole { // else whoever reads what is missing or damaged says so
+			a.without, records = without, keys
+		}
+	}
 	proof, err := b.publicProof(ctx, s)
 	if err != nil {
 		return a, err
 	}
 	a.roots = []cid.Cid{s.CID, a.put(dag.RawBlock(proof))}
-	erased, err := b.erased(ctx, s.Origin, s.Entry.Instance)
-	if err != nil || len(erased) == 0 {
-		return a, err
+	if len(records) == 0 {
+		return a, nil
 	}
-	without, records, whole, err := b.gaps(ctx, s)
-	if err != nil || !whole {
-		return a, ctx.Err() // whoever reads what is missing or damaged says so
-	}
-	a.without = without
 	var proofs []cid.Cid
 	for _, key := range records {
 		proof, err := b.erasureProof(ctx, s.Origin, key)
@@ -130,11 +138,12 @@ func (b *Bank) importArchive(ctx context.Context, r io.Reader, policy *anchor.Po
 	if err != nil {
 		return Savepoint{}, dag.Totals{}, b.advise(err)
 	}
-	s, erased, err := b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error { return judge(s, shown) })
-	if err == nil {
-		err = b.rememberArchived(shown)
-	}
-	return s, erased, err
+	return b.adopt(ctx, b.repo.Blocks, s, func(s Savepoint) error {
+		if err := judge(s, shown); err != nil {
+			return err
+		}
+		return b.rememberArchived(ctx, shown) // before the receipt: no crash leaves that alone
+	})
 }
 
 // readArchive puts the IPFS blocks of an archive and proves its save point. It also returns

@@ -105,7 +105,10 @@ func (b *Bank) Audit(ctx context.Context, o AuditOptions) (AuditReport, error) {
 	if err != nil {
 		return r, err
 	}
-	a := &audit{b: b, v: v, r: &r, topic: t, before: before}
+	a := &audit{b: b, v: v, r: &r, topic: t}
+	if len(o.Sources) > 0 || o.Policy.Origin == b.Origin() {
+		a.before = before
+	}
 	err = a.resume(ctx, earlier)
 	if err == nil {
 		err = a.sightings(ctx)
@@ -162,7 +165,9 @@ type audit struct {
 	r       *AuditReport
 	history *entry.History
 	topic   *topicReading
-	before  []string // the keys of the receipts that were here before the log was read; sorted
+	// before has the keys of the receipts that were here before the log was read, sorted, if
+	// the log was to have their entries: a copy that is held here may only be behind.
+	before []string
 }
 
 // auditTopic reads the policy's topic from where an earlier audit read it, or from its

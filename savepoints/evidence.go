@@ -47,7 +47,7 @@ func (b *Bank) advise(err error) error {
 	case errors.Is(err, anchor.ErrFork):
 		err = fmt.Errorf("%w. Believe neither history: ask the log's keeper and the witnesses which one is right; nothing was taken from either", err)
 	case errors.Is(err, anchor.ErrRollback):
-		err = fmt.Errorf("%w. There is a newer log than this: ask other sources (--from); what is newer and lost everywhere can only be given up by a trust policy that does not demand it", err)
+		err = fmt.Errorf("%w. There is a newer log than this: ask other sources (--from); what is newer and lost everywhere can only be given up by a trust policy that does not demand it, in a repository that has not seen it", err)
 	case errors.Is(err, anchor.ErrStale):
 		err = fmt.Errorf("%w. Ask again when they can be reached, ask other sources (--from), or take it as it is and have that noted (--accept-stale)", err)
 	case errors.Is(err, hcs.ErrChain) || errors.Is(err, hcs.ErrDisagree):

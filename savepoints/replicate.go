@@ -150,7 +150,7 @@ func (b *Bank) Item(ctx context.Context, s Savepoint) (replication.Item, error) 
 	item := sought(s)
 	a, err := b.archive(ctx, s)
 	if errors.Is(err, anchor.ErrNoQuorum) {
-		item.NotYet = err // Publish wakes the queue
+		item.NotYet, item.Without = err, a.without // Publish wakes the queue
 		return item, nil
 	}
 	item.Roots, item.Without, item.Write = a.roots, a.without, a.write

@@ -92,8 +92,9 @@ func (b *Bank) remember(p *anchor.Policy, h anchor.Head, compared seen) error {
 }
 
 // rememberArchived keeps the largest of the heads that came with an archive, unless the copy
-// of the log extends them all. The log that is written here is compared otherwise.
-func (b *Bank) rememberArchived(a archived) error {
+// of the log extends them all. The log that is written here is compared otherwise. The error
+// is an anchor.ErrFork if another archive came meanwhile that contradicts it.
+func (b *Bank) rememberArchived(ctx context.Context, a archived) error {
 	if a.beyond.Checkpoint == nil || a.policy.Origin == b.Origin() {
 		return nil
 	}
@@ -103,7 +104,14 @@ func (b *Bank) rememberArchived(a archived) error {
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
-	if now.archived.Checkpoint != nil && now.archived.Size >= a.beyond.Size {
+	if now.archived.Checkpoint != nil && now.archived.Size == a.beyond.Size {
+		v, err := anchor.OpenViewAt(ctx, noTiles{}, a.policy.KeyOnly(), a.beyond.Checkpoint)
+		if err == nil {
+			err = b.advise(v.Extends(ctx, now.archived))
+		}
+		return err
+	}
+	if now.archived.Checkpoint != nil && now.archived.Size > a.beyond.Size {
 		return nil
 	}
 	return b.repo.PutRecord(archivedKind, LogID(a.policy.Origin), a.beyond.Checkpoint)

@@ -22,7 +22,7 @@ it, and it cannot be exported (exit status 4): "take --wait witnessed" waits for
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
-				n, err := e.writeNew(args[1], 0o644, func(w io.Writer) error { return b.Export(cmd.Context(), s, w) })
+				n, err := e.writeNew(args[1], 0o666, func(w io.Writer) error { return b.Export(cmd.Context(), s, w) })
 				if err != nil {
 					return err
 				}

@@ -52,7 +52,7 @@ are not overwritten.`,
 			return e.withSavepoint(cmd, args[0], trust, origin, func(b *savepoints.Bank, s savepoints.Savepoint) error {
 				out := proofJSON{Savepoint: s.CID.String(), LogIndex: s.LogIndex, Path: path}
 				if file != "" {
-					n, err := e.writeNew(file, 0o644, func(w io.Writer) error { return b.Prove(cmd.Context(), s, path, w) })
+					n, err := e.writeNew(file, 0o666, func(w io.Writer) error { return b.Prove(cmd.Context(), s, path, w) })
 					if err != nil {
 						return err
 					}
@@ -86,10 +86,10 @@ func (e *env) writeRaw(cmd *cobra.Command, b *savepoints.Bank, s savepoints.Save
 	if err := e.checkNew(out.Entry); err != nil {
 		return err
 	}
-	if err := e.writeNewBytes(out.Proof, 0o644, proof); err != nil {
+	if err := e.writeNewBytes(out.Proof, 0o666, proof); err != nil {
 		return err
 	}
-	if err := e.writeNewBytes(out.Entry, 0o644, record); err != nil {
+	if err := e.writeNewBytes(out.Entry, 0o666, record); err != nil {
 		return errors.Join(err, os.Remove(out.Proof)) // neither without the other
 	}
 	return nil
@@ -181,7 +181,7 @@ func (e *env) verifyProof(ctx context.Context, p *anchor.Policy, file, path, to 
 		err = verify(nil)
 		return got, err
 	}
-	_, err = e.writeNew(to, 0o644, func(w io.Writer) error {
+	_, err = e.writeNew(to, 0o666, func(w io.Writer) error {
 		err := verify(w)
 		if err == nil && (path == "" || got.Absent || got.Erased) {
 			err = usagef("--to: there is no document to write")

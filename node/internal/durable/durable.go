@@ -7,6 +7,7 @@
 package durable
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,17 +52,28 @@ func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
 // Write replaces a file so that after a crash it holds the old bytes, or those
 // that fill wrote.
 func (d Disk) Write(path string, perm fs.FileMode, fill func(File) error) error {
-	return d.write(path, perm, fill, d.system().Rename)
+	create := func() (File, error) { return d.system().CreateTemp(filepath.Dir(path), TemporaryPrefix+"*") }
+	fillAs := func(f File) error {
+		if err := f.Chmod(perm); err != nil {
+			return err
+		}
+		return fill(f)
+	}
+	return d.write(path, create, fillAs, d.system().Rename)
 }
 
 // WriteNew makes a file that is not there yet, so that after a crash there is none, or one
 // that holds what fill wrote. The error wraps fs.ErrExist if there is one, also if it came
-// meanwhile.
+// meanwhile. Of perm the file gets what the process's umask leaves.
 func (d Disk) WriteNew(path string, perm fs.FileMode, fill func(File) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
-	return d.write(path, perm, fill, d.nameNew)
+	create := func() (File, error) {
+		temporary := filepath.Join(filepath.Dir(path), TemporaryPrefix+rand.Text())
+		return d.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	}
+	return d.write(path, create, fill, d.nameNew)
 }
 
 // nameNew gives a file its name. A link, unlike a rename, does not replace a file that came
@@ -74,13 +86,16 @@ func (d Disk) nameNew(temporary, path string) error {
 	case err != nil:
 		return d.system().Rename(temporary, path)
 	}
-	return d.system().Remove(temporary)
+	if err := d.system().Remove(temporary); err != nil {
+		return errors.Join(err, d.system().Remove(path))
+	}
+	return nil
 }
 
-// write writes a temporary file beside path and has name give it that name.
-func (d Disk) write(path string, perm fs.FileMode, fill func(File) error, name func(temporary, path string) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := d.system().CreateTemp(dir, TemporaryPrefix+"*")
+// write fills a temporary file beside path, which create makes, and has name give it that
+// name.
+func (d Disk) write(path string, create func() (File, error), fill func(File) error, name func(temporary, path string) error) (err error) {
+	f, err := create()
 	if err != nil {
 		return err
 	}
@@ -90,9 +105,6 @@ func (d Disk) write(path string, perm fs.FileMode, fill func(File) error, name f
 			d.system().Remove(f.Name())
 		}
 	}()
-	if err := f.Chmod(perm); err != nil {
-		return err
-	}
 	if err := fill(f); err != nil {
 		return err
 	}
@@ -105,7 +117,7 @@ func (d Disk) write(path string, perm fs.FileMode, fill func(File) error, name f
 	if err := name(f.Name(), path); err != nil {
 		return err
 	}
-	return d.SyncDir(dir)
+	return d.SyncDir(filepath.Dir(path))
 }
 
 // MakeDir makes a folder and those above it that are missing, durably.

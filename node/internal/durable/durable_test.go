@@ -74,6 +74,16 @@ func TestWriteNew(t *testing.T) {
 	}
 }
 
+// TestWriteNewUnderUmask: nobody can read what the umask keeps to its owner.
+func TestWriteNewUnderUmask(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, durable.WriteNew(path, 0o666, fill))
+	if st, err := os.Stat(path); err != nil || st.Mode() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}
+
 // TestWriteNewReplacesNothing: neither what is there nor what comes meanwhile is replaced,
 // be it a link that leads nowhere.
 func TestWriteNewReplacesNothing(t *testing.T) {
