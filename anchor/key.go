@@ -1,7 +1,9 @@
 package anchor
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -52,6 +54,23 @@ func NewSigner(skey string) (Signer, error) {
 		return nil, err
 	}
 	return keySigner{s, v}, nil
+}
+
+// VerifierKey returns the public key that belongs to a secret one, both as [GenerateKey]
+// makes them. Errors do not repeat the key.
+func VerifierKey(skey string) (string, error) {
+	signer, err := NewSigner(skey)
+	if err != nil {
+		return "", err
+	}
+	// PRIVATE+KEY+<name>+<hash>+<base64 of the algorithm and the seed>; base64 has + too.
+	fields := strings.SplitN(skey, "+", 5)
+	key, err := base64.StdEncoding.DecodeString(fields[len(fields)-1])
+	if err != nil || len(key) != 1+ed25519.SeedSize {
+		return "", errors.New("malformed log key")
+	}
+	public := ed25519.NewKeyFromSeed(key[1:]).Public().(ed25519.PublicKey)
+	return note.NewEd25519VerifierKey(signer.Name(), public)
 }
 
 // HoldsSecret reports whether a text holds a secret key of a log or a witness (that begins

@@ -74,19 +74,32 @@ func (k Keys) open() (anchor.Signer, *anchor.Policy, error) {
 	return signer, p, nil
 }
 
-// settled returns the keys as they are once what a crash broke off is done: the beginning
-// of a rotation is undone where one of its two files is missing, and its end is finished.
+// settled returns the keys as they are once what a crash broke off is done. log.next.key
+// alone tells what that is: if it is the key that the trust policy names, a rotation was
+// ending; if it is another, a rotation is under way, and its policy, where it is missing, is
+// made again. Without it none is.
 func (k Keys) settled() Keys {
 	files := maps.Clone(k.files)
-	if files[nextKeyFile] != nil && files[nextTrustFile] != nil && !bytes.Equal(files[trustFile], files[nextTrustFile]) {
-		return k
-	}
 	if _, err := LogKey(files[nextKeyFile], files[trustFile]); err == nil {
 		files[logKeyFile] = files[nextKeyFile]
+		delete(files, nextKeyFile)
 	}
-	delete(files, nextKeyFile)
-	delete(files, nextTrustFile)
+	switch {
+	case files[nextKeyFile] == nil:
+		delete(files, nextTrustFile)
+	case files[nextTrustFile] == nil:
+		// What a policy cannot be made of, check refuses.
+		if policy, err := nextPolicy(files[trustFile], files[nextKeyFile]); err == nil {
+			files[nextTrustFile] = policy
+		}
+	}
 	return Keys{files}
+}
+
+// rotating reports whether a rotation is under way, or a crash left files of one: it is to
+// be ended before another begins.
+func (k Keys) rotating() bool {
+	return k.files[nextKeyFile] != nil || bytes.Equal(k.files[nextTrustFile], k.files[trustFile])
 }
 
 // next returns settled keys as they are to be once the rotation that is under way has
@@ -117,7 +130,7 @@ func (k Keys) check() error {
 		err = fmt.Errorf("%w: the next key is of log %q, the present one of %q", ErrKeys, q.Origin, p.Origin)
 	}
 	if err != nil {
-		return fmt.Errorf("the key that is to replace the present one: %w", err)
+		return fmt.Errorf("the key that is to replace the present one (%s, %s): %w", nextKeyFile, nextTrustFile, err)
 	}
 	return nil
 }

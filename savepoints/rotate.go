@@ -1,7 +1,6 @@
 package savepoints
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,38 +53,16 @@ func (l *ledger) signs(key note.Verifier) bool {
 
 // RotateKey makes another key for the bank's own log. From then on both keys sign, and the
 // log says so in a note. It returns the trust policy that names the new key and is
-// otherwise as the present one: both are in force until [Bank.FinishRotation]. The error
-// wraps ErrUsage if a rotation is under way, and entry.ErrFrozen if the log is frozen.
+// otherwise as the present one: both are in force until [Bank.FinishRotation]. Where there
+// is such a key already, but not its policy, it makes the policy of that key again. The
+// error wraps ErrUsage if a rotation is under way or has ended since the repository was
+// opened, ErrKeys if the files are not of one rotation, and entry.ErrFrozen if the log is
+// frozen.
 func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 	var policy []byte
 	err := b.write(ctx, func(l *ledger) error {
-		k, err := b.keys()
-		if err != nil {
-			return err
-		}
-		if _, rotating := k.settled().next(); rotating {
-			return fmt.Errorf("%w: a rotation of the key is under way; \"--finish\" ends it", ErrUsage)
-		}
-		// The next key is of use only if the log can say that there is one.
-		if l.history.Frozen() {
-			return frozenError{b.own.Origin}
-		}
-		skey, vkey, err := anchor.GenerateKey(b.own.Origin)
-		if err != nil {
-			return err
-		}
-		if policy, err = withKey(k.files[trustFile], vkey); err != nil {
-			return err
-		}
-		// The key comes before the policy that names it, and what an earlier attempt left
-		// goes before both: they are never of two keys.
-		if err := errors.Join(b.remove(nextTrustFile), b.remove(nextKeyFile)); err != nil {
-			return err
-		}
-		if err := b.repo.WriteFile(nextKeyFile, []byte(skey+"\n")); err != nil {
-			return err
-		}
-		if err := b.repo.WriteFile(nextTrustFile, policy); err != nil {
+		var err error
+		if policy, err = l.beginRotation(); err != nil {
 			return err
 		}
 		if l.more, err = nextSigner(b.repo, l.signer); err != nil {
@@ -94,7 +71,7 @@ func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 		if err := l.open(ctx); err != nil {
 			return err
 		}
-		n := &entry.Note{Common: l.common(), Text: "the log's key is to be replaced by " + vkey}
+		n := &entry.Note{Common: l.common(), Text: "the log's key is to be replaced by " + vkeyOf(policy)}
 		_, err = l.say(ctx, n)
 		return err
 	})
@@ -102,6 +79,58 @@ func (b *Bank) RotateKey(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("rotate log key: %w", err)
 	}
 	return policy, nil
+}
+
+// beginRotation writes the next key and the trust policy that names it, which it returns.
+// A next key that is there is never replaced: it has signed, and may be what readers and
+// the trust policy go by. If only its policy is missing, which may have been moved away, or
+// which a crash came before, the key stays and its policy is written.
+func (l *ledger) beginRotation() ([]byte, error) {
+	b := l.b
+	k, err := b.keys()
+	if err != nil {
+		return nil, err
+	}
+	_, begun := k.settled().next()
+	again := begun && k.files[nextTrustFile] == nil
+	if !again && (l.more != nil || k.rotating()) {
+		return nil, fmt.Errorf("%w: a rotation of the key is under way; \"--finish\" ends it", ErrUsage)
+	}
+	// The next key is of use only if the log can say that there is one.
+	if l.history.Frozen() {
+		return nil, frozenError{b.own.Origin}
+	}
+	if !again {
+		skey, _, err := anchor.GenerateKey(b.own.Origin)
+		if err != nil {
+			return nil, err
+		}
+		k.files[nextKeyFile] = []byte(skey + "\n")
+		delete(k.files, nextTrustFile)
+	}
+	k = k.settled()
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	// The key comes before the policy that names it, and a policy whose key is gone goes
+	// before both: they are never of two keys.
+	if err := b.remove(nextTrustFile); err != nil {
+		return nil, err
+	}
+	if err := b.repo.WriteFile(nextKeyFile, k.files[nextKeyFile]); err != nil {
+		return nil, err
+	}
+	policy := k.files[nextTrustFile]
+	return policy, b.repo.WriteFile(nextTrustFile, policy)
+}
+
+// nextPolicy returns a trust policy with a secret key's public one in its log line.
+func nextPolicy(policy, skey []byte) ([]byte, error) {
+	vkey, err := anchor.VerifierKey(strings.TrimSpace(string(skey)))
+	if err != nil {
+		return nil, err
+	}
+	return withKey(policy, vkey)
 }
 
 // withKey returns a trust policy with another key in its log line.
@@ -139,14 +168,18 @@ func (b *Bank) FinishRotation(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !k.rotating() {
+			return fmt.Errorf("%w: no rotation of the key is under way", ErrUsage)
+		}
 		end := k.settled()
+		if err := end.check(); err != nil {
+			return err
+		}
 		if next, rotating := end.next(); rotating {
 			if err := l.goesOver(ctx, next); err != nil {
 				return err
 			}
 			end = next
-		} else if !bytes.Equal(k.files[nextTrustFile], k.files[trustFile]) {
-			return fmt.Errorf("%w: no rotation of the key is under way", ErrUsage)
 		}
 		// As long as heads are signed by both, any mixture of the files works.
 		if err := b.repo.WriteFile(trustFile, end.files[trustFile]); err != nil {

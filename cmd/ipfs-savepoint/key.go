@@ -149,7 +149,8 @@ func (e *env) keyRotateCommand() *cobra.Command {
 "key rotate" makes the new key. From then on both keys sign: who has trust.policy
 and who has trust.next.policy believe the same heads. Give trust.next.policy to
 everybody who reads or witnesses the log ("log witness --trust FILE" takes it),
-and export the keys again: that export continues the log now and afterwards.
+and export the keys again: that export continues the log now and afterwards. If
+the file is moved away, "key rotate" writes it again; it makes no other key then.
 Then "key rotate --finish" drops the old key, once a quorum of the witnesses
 cosigns what the new key alone signs. Heads and archives made before the rotation
 are checked with the old policy file.`,
