@@ -297,10 +297,7 @@ func (l *ledger) takeOver(ctx context.Context) error {
 		return err
 	}
 	if record != nil {
-		if err := l.beginAfter(ctx, record); err != nil {
-			return err
-		}
-		if err := l.b.repo.DeleteRecord(takeoverKind, key); err != nil {
+		if err := l.beginAfter(ctx, key, record); err != nil {
 			return err
 		}
 	}
@@ -326,8 +323,10 @@ func (l *ledger) takeOver(ctx context.Context) error {
 	return l.b.repo.DeleteRecord(continuedKind, key)
 }
 
-// beginAfter appends the takeover with which a new log begins.
-func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
+// beginAfter appends the takeover with which a new log begins, or a further policy goes on
+// in it, and drops the record of it. One that the log cannot take, as it is frozen perhaps,
+// is dropped too, and told once: it would keep everything else from being written.
+func (l *ledger) beginAfter(ctx context.Context, key string, record []byte) error {
 	e, err := entry.Decode(record)
 	if err != nil {
 		return err
@@ -336,12 +335,16 @@ func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
 	if !ok || t.Previous == nil {
 		return fmt.Errorf("%w: record of the takeover", entry.ErrInvalid)
 	}
-	if _, known := l.history.EpochOf(t.Policy); known {
-		return nil
+	var refused error
+	if _, known := l.history.EpochOf(t.Policy); !known {
+		t.Time = l.now(time.Now)
+		if err := l.check(t); err != nil {
+			refused = fmt.Errorf("a takeover from log %s was begun here, and is given up: %w", t.Previous.Origin, err)
+		} else if _, err := l.say(ctx, t); err != nil {
+			return err
+		}
 	}
-	t.Time = l.now(time.Now)
-	_, err = l.say(ctx, t)
-	return err
+	return errors.Join(refused, l.b.repo.DeleteRecord(takeoverKind, key))
 }
 
 // hasNoKey refuses a repository that writes a log.

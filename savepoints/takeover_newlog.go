@@ -36,7 +36,7 @@ type NewLogOptions struct {
 // other log and its head; if it has such a log already, of the same instance, the takeover
 // is appended to that. Who reads has to be given the trust policy of the new log. The error
 // wraps ErrLogExists if the repository has a log that began otherwise, or in which the
-// policy runs.
+// policy runs, and entry.ErrFrozen if it has one that is frozen.
 func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 	b, err := Open(ctx, dir)
 	if err != nil {
@@ -58,9 +58,13 @@ func (b *Bank) CanTakeOver(ctx context.Context, s Savepoint) error {
 	return b.write(ctx, func(l *ledger) error { return l.canTakeOver(s) })
 }
 
-// canTakeOver is CanTakeOver in a bank that has a log. The error wraps ErrLogExists.
+// canTakeOver is CanTakeOver in a bank that has a log. The error wraps ErrLogExists, or
+// entry.ErrFrozen.
 func (l *ledger) canTakeOver(s Savepoint) error {
 	origin := l.b.own.Origin
+	if l.history.Frozen() {
+		return frozenError{origin}
+	}
 	refuse := func(why string) error {
 		return fmt.Errorf("%w: %s, %s", ErrLogExists, origin, why)
 	}
