@@ -54,8 +54,8 @@ type ContinueOptions struct {
 // The error wraps ErrLogExists if the repository has a log, anchor.ErrNoQuorum if
 // the witnesses cannot be reached, ErrUnwitnessed if there are none and that was not
 // allowed, anchor.ErrRollback or anchor.ErrFork with the evidence if they have seen
-// another log than the sources show, and ErrKeys. Nothing has been signed then, and it
-// can be tried again.
+// another log than the sources show, or this repository has, and ErrKeys. Nothing has been
+// signed then, and it can be tried again.
 func Continue(ctx context.Context, dir string, o ContinueOptions) (*Bank, error) {
 	b, err := OpenReader(ctx, dir)
 	if err != nil {
@@ -191,7 +191,11 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		}
 		t := b.readTopic(ctx, p)
 		defer t.stop()
-		if err := t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v); err != nil {
+		err = t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v)
+		if err == nil {
+			err = b.extendsSeen(ctx, p, v)
+		}
+		if err != nil {
 			return nil, b.advise(err)
 		}
 		return v, nil
@@ -214,6 +218,21 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 	}
 	fetch.report("log %s: size %d, verified", d.Head.Origin, d.Head.Size)
 	return b.copied(ctx, p, d)
+}
+
+// extendsSeen requires that the copy of a log has all that was seen of it here: going on from
+// a smaller one forks.
+func (b *Bank) extendsSeen(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
+	before, err := b.seen(p)
+	if err != nil {
+		return err
+	}
+	for _, h := range before.heads() {
+		if err := v.Extends(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copied copies a log, which is to be continued here, up to the head that was found.
