@@ -179,13 +179,41 @@ func accepts(p *anchor.Policy, v *anchor.View) bool {
 	return err == nil
 }
 
+// CanContinue returns nil if [Continue] has something to find the log of the keys at: a
+// source that is no archive, a place that the trust policy names, or, with no source, a copy
+// in the bank's repository. The sources are not asked. The error wraps ErrUsage, or is that
+// of keys that cannot be used.
+func (b *Bank) CanContinue(ctx context.Context, k Keys, sources []string) error {
+	_, p, err := k.open()
+	if err != nil {
+		return err
+	}
+	return b.with(p).canFind(ctx, p, sources)
+}
+
+// canFind is CanContinue for a log of any key.
+func (b *Bank) canFind(ctx context.Context, p *anchor.Policy, sources []string) error {
+	if len(sources) == 0 {
+		_, err := b.view(ctx, p)
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
+		}
+		return err
+	}
+	archives, places, err := sortSources(sources)
+	if err == nil && len(archives) > 0 && len(places) == 0 && !NamesPlaces(p) {
+		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
+	return err
+}
+
 // newestOf returns the verified copy of a log, brought up to what the sources show.
 func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions) (*anchor.View, error) {
+	if err := b.canFind(ctx, p, o.Sources); err != nil {
+		return nil, err
+	}
 	if len(o.Sources) == 0 {
 		v, err := b.view(ctx, p)
-		if errors.Is(err, ErrNotFound) {
-			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -201,11 +229,8 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 		return v, nil
 	}
 	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.Unwitnessed || o.acceptStale, Report: o.Report}
-	archives, sources, err := b.gather(ctx, fetch)
+	_, sources, err := b.gather(ctx, fetch)
 	defer closeAll(sources)
-	if err == nil && len(sources) == 0 {
-		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
-	}
 	if err != nil {
 		return nil, err
 	}
