@@ -89,8 +89,8 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Bank, error) {
 }
 
 // policy is the trust policy of the new log.
-func (o InitOptions) policy(vkey, url string) ([]byte, error) {
-	text, err := o.trust(vkey, url)
+func (o InitOptions) policy(vkey string, urls ...string) ([]byte, error) {
+	text, err := o.trust(vkey, urls)
 	if err != nil {
 		return nil, err
 	}
@@ -107,17 +107,17 @@ func (o InitOptions) policy(vkey, url string) ([]byte, error) {
 	return text, nil
 }
 
-func (o InitOptions) trust(vkey, url string) ([]byte, error) {
+func (o InitOptions) trust(vkey string, urls []string) ([]byte, error) {
 	if len(o.Witnesses) == 0 {
 		if o.Quorum != 0 {
 			return nil, fmt.Errorf("%w: a quorum of %d, and no witnesses", ErrUsage, o.Quorum)
 		}
-		return anchor.FormatPolicy(vkey, url), nil
+		return anchor.FormatPolicy(vkey, urls...), nil
 	}
 	if o.Quorum == 0 {
 		o.Quorum = len(o.Witnesses)/2 + 1
 	}
-	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum, url)
+	policy, err := anchor.FormatWitnessedPolicy(vkey, o.Witnesses, o.Quorum, urls...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrUsage, err) // not of a policy that somebody gave
 	}

@@ -244,6 +244,11 @@ func (l *ledger) admit(_ anchor.Head, record []byte) error {
 	if err != nil {
 		return err
 	}
+	return l.check(e)
+}
+
+// check reports whether an entry may come next in the bank's own log.
+func (l *ledger) check(e entry.Entry) error {
 	if c := e.Base(); c.Instance != l.b.instance {
 		return fmt.Errorf("%w: entry of another instance", entry.ErrContradiction)
 	}

@@ -54,8 +54,8 @@ type ContinueOptions struct {
 // The error wraps ErrLogExists if the repository has a log, anchor.ErrNoQuorum if
 // the witnesses cannot be reached, ErrUnwitnessed if there are none and that was not
 // allowed, anchor.ErrRollback or anchor.ErrFork with the evidence if they have seen
-// another log than the sources show, and ErrKeys. Nothing has been signed then, and it
-// can be tried again.
+// another log than the sources show, or this repository has, and ErrKeys. Nothing has been
+// signed then, and it can be tried again.
 func Continue(ctx context.Context, dir string, o ContinueOptions) (*Bank, error) {
 	b, err := OpenReader(ctx, dir)
 	if err != nil {
@@ -179,29 +179,58 @@ func accepts(p *anchor.Policy, v *anchor.View) bool {
 	return err == nil
 }
 
+// CanContinue returns nil if [Continue] has something to find the log of the keys at: a
+// source that is no archive, a place that the trust policy names, or, with no source, a copy
+// in the bank's repository. The sources are not asked. The error wraps ErrUsage, or is that
+// of keys that cannot be used.
+func (b *Bank) CanContinue(ctx context.Context, k Keys, sources []string) error {
+	_, p, err := k.open()
+	if err != nil {
+		return err
+	}
+	return b.with(p).canFind(ctx, p, sources)
+}
+
+// canFind is CanContinue for a log of any key.
+func (b *Bank) canFind(ctx context.Context, p *anchor.Policy, sources []string) error {
+	if len(sources) == 0 {
+		_, err := b.view(ctx, p)
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
+		}
+		return err
+	}
+	archives, places, err := sortSources(sources)
+	if err == nil && len(archives) > 0 && len(places) == 0 && !NamesPlaces(p) {
+		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
+	}
+	return err
+}
+
 // newestOf returns the verified copy of a log, brought up to what the sources show.
 func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions) (*anchor.View, error) {
+	if err := b.canFind(ctx, p, o.Sources); err != nil {
+		return nil, err
+	}
 	if len(o.Sources) == 0 {
 		v, err := b.view(ctx, p)
-		if errors.Is(err, ErrNotFound) {
-			err = fmt.Errorf("%w: the repository has no copy of log %s, and no source was named", ErrUsage, p.Origin)
-		}
 		if err != nil {
 			return nil, err
 		}
 		t := b.readTopic(ctx, p)
 		defer t.stop()
-		if err := t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v); err != nil {
+		err = t.check(ctx, FetchOptions{Report: o.Report, AcceptStale: o.Unwitnessed}, v)
+		if err == nil {
+			err = b.extendsSeen(ctx, p, v)
+		}
+		if err != nil {
 			return nil, b.advise(err)
 		}
 		return v, nil
 	}
 	fetch := FetchOptions{Policy: p, Sources: o.Sources, AcceptStale: o.Unwitnessed || o.acceptStale, Report: o.Report}
-	archives, sources, err := b.gather(ctx, fetch)
+	_, sources, err := b.gather(ctx, fetch)
 	defer closeAll(sources)
-	if err == nil && len(sources) == 0 {
-		err = fmt.Errorf("%w: %s is a file, and holds no log", ErrUsage, archives[0])
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +243,21 @@ func (b *Bank) newestOf(ctx context.Context, p *anchor.Policy, o ContinueOptions
 	}
 	fetch.report("log %s: size %d, verified", d.Head.Origin, d.Head.Size)
 	return b.copied(ctx, p, d)
+}
+
+// extendsSeen requires that the copy of a log has all that was seen of it here: going on from
+// a smaller one forks.
+func (b *Bank) extendsSeen(ctx context.Context, p *anchor.Policy, v *anchor.View) error {
+	before, err := b.seen(p)
+	if err != nil {
+		return err
+	}
+	for _, h := range before.heads() {
+		if err := v.Extends(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copied copies a log, which is to be continued here, up to the head that was found.
@@ -297,10 +341,7 @@ func (l *ledger) takeOver(ctx context.Context) error {
 		return err
 	}
 	if record != nil {
-		if err := l.beginAfter(ctx, record); err != nil {
-			return err
-		}
-		if err := l.b.repo.DeleteRecord(takeoverKind, key); err != nil {
+		if err := l.beginAfter(ctx, key, record); err != nil {
 			return err
 		}
 	}
@@ -326,8 +367,10 @@ func (l *ledger) takeOver(ctx context.Context) error {
 	return l.b.repo.DeleteRecord(continuedKind, key)
 }
 
-// beginAfter appends the takeover with which a new log begins.
-func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
+// beginAfter appends the takeover with which a new log begins, or a further policy goes on
+// in it, and drops the record of it. One that the log cannot take, as it is frozen perhaps,
+// is dropped too, and told once: it would keep everything else from being written.
+func (l *ledger) beginAfter(ctx context.Context, key string, record []byte) error {
 	e, err := entry.Decode(record)
 	if err != nil {
 		return err
@@ -336,12 +379,16 @@ func (l *ledger) beginAfter(ctx context.Context, record []byte) error {
 	if !ok || t.Previous == nil {
 		return fmt.Errorf("%w: record of the takeover", entry.ErrInvalid)
 	}
-	if _, known := l.history.EpochOf(t.Policy); known {
-		return nil
+	var refused error
+	if _, known := l.history.EpochOf(t.Policy); !known {
+		t.Time = l.now(time.Now)
+		if err := l.check(t); err != nil {
+			refused = fmt.Errorf("a takeover from log %s was begun here, and is given up: %w", t.Previous.Origin, err)
+		} else if _, err := l.say(ctx, t); err != nil {
+			return err
+		}
 	}
-	t.Time = l.now(time.Now)
-	_, err = l.say(ctx, t)
-	return err
+	return errors.Join(refused, l.b.repo.DeleteRecord(takeoverKind, key))
 }
 
 // hasNoKey refuses a repository that writes a log.

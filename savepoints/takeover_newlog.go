@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/ipfs-savepoint/ipfs-savepoint/anchor"
@@ -26,8 +27,8 @@ type NewLogOptions struct {
 	AcceptStale bool
 	// Policy is the trust policy of its log.
 	Policy []byte
-	// Init describes the new log. If its Origin is empty, a name is made from that of
-	// the other log.
+	// Init describes the new log, or the one that began so. If its Origin is empty, a name
+	// is made from that of the other log.
 	Init InitOptions
 }
 
@@ -35,8 +36,8 @@ type NewLogOptions struct {
 // whose key is not at hand. It gets a log whose first entry is a takeover that names the
 // other log and its head; if it has such a log already, of the same instance, the takeover
 // is appended to that. Who reads has to be given the trust policy of the new log. The error
-// wraps ErrLogExists if the repository has a log that began otherwise, or in which the
-// policy runs.
+// wraps ErrLogExists if the repository has a log that began otherwise, in which the policy
+// runs, or that is not as Init describes it, and entry.ErrFrozen if it has one that is frozen.
 func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 	b, err := Open(ctx, dir)
 	if err != nil {
@@ -50,17 +51,62 @@ func NewLog(ctx context.Context, dir string, o NewLogOptions) (*Bank, error) {
 }
 
 // CanTakeOver returns nil if [NewLog] can make the policy of another log's save point go on
-// in the bank's repository. A takeover that was begun there is finished before.
-func (b *Bank) CanTakeOver(ctx context.Context, s Savepoint) error {
+// in the bank's repository. The sources are not asked. A takeover that was begun there is
+// finished before. The error is as at [NewLog], or wraps ErrUsage if there is nothing to find
+// the other log at.
+func (b *Bank) CanTakeOver(ctx context.Context, o NewLogOptions) error {
+	with, p, err := b.Trust(o.Policy)
+	if err != nil {
+		return err
+	}
+	if err := with.canFind(ctx, p, o.Sources); err != nil {
+		return err
+	}
 	if b.own == nil {
 		return hasNoKey(b.repo)
 	}
-	return b.write(ctx, func(l *ledger) error { return l.canTakeOver(s) })
+	if err := b.write(ctx, func(l *ledger) error { return l.canTakeOver(o.Savepoint) }); err != nil {
+		return err
+	}
+	return b.isAs(o.Init, p)
 }
 
-// canTakeOver is CanTakeOver in a bank that has a log. The error wraps ErrLogExists.
+// isAs refuses a description that is not that of the bank's own log, which begins with a
+// takeover from the log of p. An empty one asks for nothing.
+func (b *Bank) isAs(o InitOptions, p *anchor.Policy) error {
+	if reflect.ValueOf(o).IsZero() {
+		return nil
+	}
+	own, err := b.TrustPolicy()
+	if err != nil {
+		return err
+	}
+	// The key is its own, whatever is asked for.
+	_, vkey, err := anchor.GenerateKey(b.own.Origin)
+	if err != nil {
+		return err
+	}
+	if own, err = withKey(own, vkey); err != nil {
+		return err
+	}
+	o.PrivateIDs = o.PrivateIDs || p.PrivateIDs
+	described, err := o.policy(vkey, b.own.URLs...)
+	if err != nil {
+		return err
+	}
+	if o.Origin != "" && o.Origin != b.own.Origin || !bytes.Equal(described, own) {
+		return fmt.Errorf("%w: %s, which is another than is described", ErrLogExists, b.own.Origin)
+	}
+	return nil
+}
+
+// canTakeOver reports whether the policy of a save point can go on in the bank's own log.
+// The error wraps ErrLogExists, or entry.ErrFrozen.
 func (l *ledger) canTakeOver(s Savepoint) error {
 	origin := l.b.own.Origin
+	if l.history.Frozen() {
+		return frozenError{origin}
+	}
 	refuse := func(why string) error {
 		return fmt.Errorf("%w: %s, %s", ErrLogExists, origin, why)
 	}
@@ -80,7 +126,7 @@ func (l *ledger) canTakeOver(s Savepoint) error {
 }
 
 func (b *Bank) prepareNewLog(ctx context.Context, o NewLogOptions) error {
-	if err := b.CanTakeOver(ctx, o.Savepoint); err != nil {
+	if err := b.CanTakeOver(ctx, o); err != nil {
 		return err
 	}
 	if err := b.Keep(o.Policy); err != nil {

@@ -60,6 +60,35 @@ func TestContinueWithheld(t *testing.T) {
 	isReader(t, dir)
 }
 
+// Without a source a log is not continued from a copy when a larger head is known here.
+func TestContinueBehindArchive(t *testing.T) {
+	b := initBank(t)
+	take(t, b, smallState(1), "p")
+	_, url := countedGateway(t, b)
+	r, p := reader(t, b)
+	f := follow(t, r, savepoints.FollowOptions{Policy: p, Sources: []string{url}})
+	f.await(t, 1)
+	await(t, "a copy of the log", func() bool {
+		h, err := r.Head(ctx, p.Origin)
+		return err == nil && h.Root.Defined()
+	})
+	f.stop(t)
+	imports(t, r, p, archived(t, b, take(t, b, smallState(2), "p")))
+	must(t, r.Close())
+	dir := r.Repo().Dir()
+	o := savepoints.ContinueOptions{Keys: keysOf(t, b), Unwitnessed: true}
+	if _, err := continueOn(t, dir, o); !errors.Is(err, anchor.ErrRollback) {
+		t.Fatal(err)
+	}
+	isReader(t, dir)
+	o.Sources = []string{url}
+	next, err := continueOn(t, dir, o)
+	must(t, err)
+	if s := take(t, next, smallState(3), "p"); s.Entry.Sequence != 3 {
+		t.Errorf("%+v", s.Entry)
+	}
+}
+
 // isReader checks that a repository has no key and signed nothing.
 func isReader(t *testing.T, dir string) {
 	t.Helper()

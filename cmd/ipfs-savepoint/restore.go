@@ -60,7 +60,7 @@ for restored if nothing in it has changed.`,
 			dir := e.path(target)
 			// Before anything is fetched: a person has to clear the target, unless this
 			// is the second run of a command that has restored it.
-			if err := restore.CheckTarget(dir); err != nil && !next.goesOn() {
+			if err := restore.CheckTarget(dir); err != nil && !(next.goesOn() && errors.Is(err, restore.ErrTarget)) {
 				return err
 			}
 			next.stale = o.acceptStale
@@ -135,14 +135,15 @@ func (e *env) find(ctx context.Context, t trusted, ref savepoints.Ref, o fetchFl
 // restore writes a save point to a folder; again: which may hold just that already.
 func (e *env) restore(ctx context.Context, b *savepoints.Bank, s savepoints.Fetched, dir string, withoutErased, again bool) error {
 	bar := e.progress()
-	t, err := restore.Folder(ctx, b, s.Savepoint, dir, restore.Options{
+	o := restore.Options{
 		WithoutErased: withoutErased,
 		Progress:      func(p restore.Progress) { bar.update("%s: %d of %d documents", p.Phase, p.Documents, p.Total) },
-	})
+	}
+	t, err := restore.Folder(ctx, b, s.Savepoint, dir, o)
 	bar.done()
 	if again && errors.Is(err, restore.ErrTarget) {
-		if held, _ := restore.Holds(ctx, dir, s.Savepoint); held { // else it is for a person to clear
-			t, err = restore.Restored{Totals: s.Manifest.Totals}, nil
+		if done, held, _ := restore.Holds(ctx, b, s.Savepoint, dir, o); held { // else it is for a person to clear
+			t, err = done, nil
 		}
 	}
 	if err != nil {

@@ -16,9 +16,8 @@ type afterRestore struct {
 	stale  bool                   // the log that it follows may be
 	init   savepoints.InitOptions // of the new log
 
-	keys      savepoints.Keys
-	savepoint savepoints.Savepoint
-	policy    []byte // the trust policy of its log
+	keys savepoints.Keys          // of the log that is continued
+	log  savepoints.NewLogOptions // of the one that begins
 }
 
 // goesOn reports whether it does.
@@ -38,7 +37,7 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	if e.bank != nil {
 		return errServing
 	}
-	n.continuing.from = from
+	n.continuing.from = e.sources(from)
 	if n.newLog {
 		if trust == "" {
 			return fmt.Errorf("%w: --trust FILE says which log the new one follows", savepoints.ErrNoTrust)
@@ -55,9 +54,9 @@ func (e *env) prepareNext(n *afterRestore, trust string, from []string) error {
 	return err
 }
 
-// check refuses a repository that has a log of its own which is not described here.
+// check refuses a repository that has a log already, where another one is to be continued.
 func (n *afterRestore) check(b *savepoints.Bank) error {
-	if b.Origin() != "" && (n.file != "" || !reflect.ValueOf(n.init).IsZero()) {
+	if b.Origin() != "" && n.file != "" {
 		return fmt.Errorf("%w: %s", savepoints.ErrLogExists, b.Origin())
 	}
 	return nil
@@ -65,11 +64,14 @@ func (n *afterRestore) check(b *savepoints.Bank) error {
 
 // found notes what is to be restored, and refuses what cannot go on here.
 func (n *afterRestore) found(ctx context.Context, s savepoints.Savepoint, t trusted) error {
-	n.savepoint, n.policy = s, t.file
-	if !n.newLog {
-		return nil
+	switch {
+	case n.file != "":
+		return t.CanContinue(ctx, n.keys, n.from)
+	case n.newLog:
+		n.log = savepoints.NewLogOptions{Savepoint: s, Policy: t.file, Sources: n.from, AcceptStale: n.stale, Init: n.init}
+		return t.CanTakeOver(ctx, n.log)
 	}
-	return t.CanTakeOver(ctx, s)
+	return nil
 }
 
 // goOn takes over the policy.
@@ -80,7 +82,7 @@ func (e *env) goOn(ctx context.Context, n afterRestore) error {
 		err = e.continueLog(ctx, n.keys, n.continuing)
 	case n.newLog:
 		err = e.takeOver(func(dir string) (*savepoints.Bank, error) {
-			return savepoints.NewLog(ctx, dir, savepoints.NewLogOptions{Savepoint: n.savepoint, Policy: n.policy, Sources: e.sources(n.continuing.from), AcceptStale: n.stale, Init: n.init})
+			return savepoints.NewLog(ctx, dir, n.log)
 		})
 	}
 	if err != nil {
